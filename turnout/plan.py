@@ -1,0 +1,128 @@
+"""The answer: a portfolio of tactics with what to expect of it. Also the response schema of ``POST /v1/plans``."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from turnout.brief import Brief, Money
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Interval(_Model):
+    """Mean and quantiles of a predictive distribution, in people."""
+
+    mean: float = Field(ge=0)
+    p10: float = Field(ge=0)
+    p50: float = Field(ge=0)
+    p90: float = Field(ge=0)
+
+
+class Evidence(StrEnum):
+    """Where a number comes from, best first."""
+
+    own_data = "own_data"
+    similar_events = "similar_events"
+    benchmark = "benchmark"
+    guess = "guess"
+
+
+class Allocation(_Model):
+    """One tactic of the portfolio."""
+
+    tactic: str
+    name: str = Field(description="In the brief's language.")
+    channel: str
+    is_paid: bool
+    spend: Money
+    staff_hours: float = Field(ge=0)
+    units: int | None = Field(
+        default=None, description="Whole units bought (releases, slots), where the tactic has them."
+    )
+    starts: date
+    ends: date
+    registrations: Interval
+    marginal_cpa: Money | None = Field(
+        default=None, description="Cost of the next registration; none where spend is 0 or fixed."
+    )
+    evidence: Evidence
+    evidence_source: str = Field(description="Which data or publication the number rests on.")
+    reasons: list[str] = []
+
+
+class SkipReason(StrEnum):
+    excluded = "excluded"
+    too_late = "too_late"
+    no_asset = "no_asset"
+    not_worth_it = "not_worth_it"
+    over_budget = "over_budget"
+    no_hours = "no_hours"
+    does_not_apply = "does_not_apply"
+
+
+class Skipped(_Model):
+    """A tactic left out, and why."""
+
+    tactic: str
+    name: str
+    reason: SkipReason
+    detail: str
+    last_start: date | None = Field(default=None, description="The last day it would have worked, for too_late.")
+
+
+class Totals(_Model):
+    spend: Money
+    unspent: Money
+    unspent_reason: str | None = None
+    staff_hours: float
+    organic_registrations: Interval = Field(description="What would come without any tactic.")
+    registrations: Interval
+    attendees: Interval
+    show_up_rate: float = Field(ge=0, le=1)
+    goal_probability: float = Field(ge=0, le=1)
+
+
+class Optimality(_Model):
+    """How good the allocation provably is."""
+
+    expected_registrations: float
+    upper_bound: float
+    gap: float = Field(ge=0, description="(bound - value) / bound")
+
+
+class ModelVersion(_Model):
+    name: str
+    version: str
+    alias: str | None = None
+    trained_until: date | None = None
+    is_simulated_data: bool = False
+
+
+class Alternative(_Model):
+    """A different portfolio worth knowing of."""
+
+    name: Literal["free_only", "half_budget", "cheapest_for_goal"]
+    spend: Money
+    registrations: Interval
+    goal_probability: float
+
+
+class Plan(_Model):
+    plan_id: UUID
+    created_at: datetime
+    brief: Brief
+    allocations: list[Allocation]
+    skipped: list[Skipped]
+    totals: Totals
+    alternatives: list[Alternative] = []
+    optimality: Optimality
+    models: list[ModelVersion]
+    features_as_of: datetime | None = None
+    warnings: list[str] = []

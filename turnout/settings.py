@@ -1,0 +1,156 @@
+"""Every setting, once.
+
+Values come from the environment (prefix ``TURNOUT_``), then from ``.env`` in the working directory, then from the
+defaults below. Stages never read ``os.environ`` themselves: they take a :class:`Settings`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, Self
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy.engine import URL, make_url
+
+#: The databases Turnout keeps apart on one PostgreSQL server.
+DatabaseName = Literal["turnout", "airflow", "mlflow", "feast"]
+DATABASES: tuple[DatabaseName, ...] = ("turnout", "airflow", "mlflow", "feast")
+
+#: Airflow, MLflow and Feast each want their own driver behind the same server.
+_DRIVERS: dict[str, str] = {"turnout": "psycopg", "airflow": "psycopg2", "mlflow": "psycopg2", "feast": "psycopg"}
+
+#: A unix socket's path may have about 100 characters, so sockets never live below a deep checkout.
+_SOCKET_DIR_LIMIT = 70
+
+
+class Settings(BaseSettings):
+    """Configuration of one Turnout installation.
+
+    ``database_url`` and ``redis_url`` unset means: embedded servers below ``home``. After
+    :func:`turnout.runtime.services` both are always set.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="TURNOUT_", env_file=".env", extra="ignore", frozen=True)
+
+    # --- where state lives -------------------------------------------------------------------------------------
+    home: Path = Field(default=Path(".turnout"), description="Folder for servers, inbox, logs and Data Docs.")
+    runtime_dir: Path | None = Field(default=None, description="Short folder for sockets; chosen when unset.")
+    inbox: Path | None = Field(default=None, description="Folder the nightly run reads exports from (home/inbox).")
+
+    # --- servers -----------------------------------------------------------------------------------------------
+    database_url: str | None = Field(default=None, description="PostgreSQL, e.g. postgresql://user:pw@host/turnout.")
+    redis_url: str | None = Field(default=None, description="Redis, e.g. redis://host:6379/0.")
+    airflow_database_url: str | None = Field(default=None, description="Default: database_url's server, db airflow.")
+    mlflow_database_url: str | None = Field(default=None, description="Default: database_url's server, db mlflow.")
+    feast_database_url: str | None = Field(default=None, description="Default: database_url's server, db feast.")
+
+    # --- HTTP --------------------------------------------------------------------------------------------------
+    host: str = Field(default="127.0.0.1", description="Address the service, Airflow and MLflow bind to.")
+    service_port: int = Field(default=3000, ge=1, le=65535)
+    airflow_port: int = Field(default=8080, ge=1, le=65535)
+    mlflow_port: int = Field(default=5000, ge=1, le=65535)
+    service_workers: int = Field(default=1, ge=1, le=64)
+    request_timeout_seconds: float = Field(default=10.0, gt=0, le=300)
+
+    # --- who and where -----------------------------------------------------------------------------------------
+    organisation: str = Field(default="default", min_length=1, max_length=80)
+    time_zone: str = Field(default="Asia/Tokyo", description="IANA zone of events and the nightly run.")
+    currency: str = Field(default="JPY", pattern=r"^[A-Z]{3}$", description="Base currency all money is converted to.")
+    fx_rates: dict[str, float] = Field(
+        default={"JPY": 1.0, "USD": 150.0, "EUR": 163.0, "GBP": 190.0, "BRL": 27.0},
+        description="Units of JPY for one unit of each currency, used where the warehouse has no dated rate.",
+    )
+    fx_rates_date: str = Field(default="2026-01-01", description="The day fx_rates stands for; shown with every use.")
+    country: str = Field(default="JP", pattern=r"^[A-Z]{2}$", description="Country whose public holidays count.")
+    language: Literal["ja", "en"] = "en"
+
+    # --- ingestion ---------------------------------------------------------------------------------------------
+    lookback_days: dict[str, int] = Field(
+        default={
+            "google_ads": 30, "meta_ads": 28, "linkedin_ads": 90, "sendgrid": 7, "registrations": 365,
+            "spreadsheet": 3650,
+        },
+        description="Days each nightly read goes back per source, because platforms restate their figures.",
+    )  # fmt: skip
+    identity_salt: SecretStr | None = Field(default=None, description="Salt of hashed identities; made once in home.")
+    max_line_bytes: int = Field(default=1_000_000, ge=1_000, description="A longer line is refused, never buffered.")
+
+    # --- training ----------------------------------------------------------------------------------------------
+    random_seed: int = 20261125
+    threads: int = Field(default=2, ge=1, le=256)
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        if value not in available_timezones():
+            raise ValueError(f"unknown time zone {value!r}; use an IANA name such as Asia/Tokyo or Europe/Berlin")
+        return value
+
+    @model_validator(mode="after")
+    def _urls_are_postgres_and_redis(self) -> Self:
+        for name in ("database_url", "airflow_database_url", "mlflow_database_url", "feast_database_url"):
+            url = getattr(self, name)
+            if url and not make_url(url).drivername.startswith("postgresql"):
+                raise ValueError(f"TURNOUT_{name.upper()} must be a postgresql:// URL")
+        if self.redis_url and not self.redis_url.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("TURNOUT_REDIS_URL must start with redis://, rediss:// or unix://")
+        if self.currency not in self.fx_rates:
+            raise ValueError(f"TURNOUT_FX_RATES has no rate for TURNOUT_CURRENCY={self.currency}; add one")
+        return self
+
+    # --- derived paths -----------------------------------------------------------------------------------------
+    @cached_property
+    def home_path(self) -> Path:
+        """``home`` as an absolute path."""
+        return self.home.expanduser().resolve()
+
+    @cached_property
+    def inbox_path(self) -> Path:
+        """Where the nightly run looks for exports: ``inbox/<organisation>/…`` or files directly below."""
+        return (self.inbox or self.home_path / "inbox").expanduser().resolve()
+
+    @cached_property
+    def runtime_path(self) -> Path:
+        """A folder short enough for unix sockets and particular to this ``home``, so that checkouts do not collide."""
+        if self.runtime_dir is not None:
+            return self.runtime_dir.expanduser().resolve()
+        nested = self.home_path / "run"
+        if len(str(nested)) <= _SOCKET_DIR_LIMIT:
+            return nested
+        digest = hashlib.sha256(str(self.home_path).encode()).hexdigest()[:12]
+        return Path(tempfile.gettempdir()) / f"turnout-{os.getuid()}-{digest}"
+
+    @cached_property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.time_zone)
+
+    # --- derived URLs ------------------------------------------------------------------------------------------
+    def url_for(self, database: DatabaseName) -> URL:
+        """The SQLAlchemy URL of one of the four databases.
+
+        Raises:
+            RuntimeError: no server is known yet; enter :func:`turnout.runtime.services` first.
+        """
+        own = self.database_url if database == "turnout" else getattr(self, f"{database}_database_url")
+        if own:
+            url = make_url(own)
+        elif self.database_url:
+            url = make_url(self.database_url).set(database=database)
+        else:
+            raise RuntimeError("no database: call inside turnout.runtime.services(), or set TURNOUT_DATABASE_URL")
+        return url.set(drivername=f"postgresql+{_DRIVERS[database]}")
+
+    def url_string(self, database: DatabaseName) -> str:
+        """:meth:`url_for` with the password in clear, for handing to an engine. Never log it."""
+        return self.url_for(database).render_as_string(hide_password=False)
+
+
+def load_settings(**overrides: object) -> Settings:
+    """The settings of this process: environment and ``.env``, with ``overrides`` on top."""
+    return Settings(**overrides)  # type: ignore[arg-type]

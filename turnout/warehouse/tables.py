@@ -1,0 +1,399 @@
+"""The warehouse: every table of schema ``turnout``, as SQLAlchemy Core.
+
+Conventions
+    * Natural keys only. ``organisation`` is part of each of them: tenants share tables, never rows.
+    * Fact tables are range-partitioned by month on ``date``. A *partition key* in the ingestion sense is
+      (organisation, source, account, date): its rows are replaced together, so reading again never adds.
+      ``line`` numbers rows within it; two identical ads on one day are two lines, not a duplicate.
+    * Money is NUMERIC in ``currency``, beside ``…_base`` in ``base_currency`` with ``fx_rate`` and ``fx_date``.
+    * NULL means unknown. It is never written for a zero, nor a zero for it.
+    * No names, addresses or other personal data.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Date,
+    DateTime,
+    Index,
+    Integer,
+    MetaData,
+    Numeric,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+SCHEMA = "turnout"
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+metadata = MetaData(schema=SCHEMA, naming_convention=NAMING)
+
+MONEY = Numeric(20, 6)
+RATE = Numeric(20, 10)
+
+
+def _now() -> Column:
+    return Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now())
+
+
+def _provenance() -> list[Column]:
+    """Where a row came from: on every table that ingestion fills."""
+    return [
+        Column("organisation", Text, nullable=False),
+        Column("source", Text, nullable=False, comment="google_ads, meta_ads, linkedin_ads, sendgrid, registrations, spreadsheet, …"),
+        Column("account", Text, nullable=False, server_default="", comment="the platform account, or the event of a registration list"),
+        Column("account_time_zone", Text, nullable=False, server_default="UTC"),
+        Column("fetched_at", DateTime(timezone=True), nullable=False),
+        Column("run_id", Uuid, nullable=False),
+    ]  # fmt: skip
+
+
+event = Table(
+    "event", metadata,
+    Column("event_id", Text, primary_key=True, comment="turnout.identity.event_key"),
+    *_provenance(),
+    Column("name", Text, nullable=False),
+    Column("event_date", Date, nullable=False),
+    Column("starts_at", DateTime(timezone=True)),
+    Column("time_zone", Text, nullable=False),
+    Column("category", Text, nullable=False, comment="turnout.taxonomy category"),
+    Column("theme", Text),
+    Column("format", Text, nullable=False, comment="offline, online, hybrid"),
+    Column("registration_opens", Date),
+    Column("price", MONEY),
+    Column("capacity", Integer),
+    Column("target_registrations", Integer),
+    Column("actual_registrations", Integer, comment="as the organiser wrote it down; registration rows win where present"),
+    Column("actual_attendees", Integer),
+    Column("budget", MONEY),
+    Column("actual_cost", MONEY),
+    Column("currency", Text, nullable=False),
+    Column("fx_rate", RATE),
+    Column("fx_date", Date),
+    Column("base_currency", Text),
+    Column("industries", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("job_titles", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("company_sizes", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("notes", Text),
+    Column("is_simulated", Boolean, nullable=False, server_default=text("false")),
+    _now(),
+    CheckConstraint("format IN ('offline', 'online', 'hybrid')", name="format"),
+    CheckConstraint("target_registrations >= 0 AND actual_registrations >= 0 AND actual_attendees >= 0", name="counts"),
+    Index(None, "organisation", "event_date"),
+)  # fmt: skip
+
+tactic = Table(
+    "tactic", metadata,
+    Column("tactic_id", Text, primary_key=True),
+    Column("name_en", Text, nullable=False),
+    Column("name_ja", Text, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("is_paid", Boolean, nullable=False),
+    Column("spec", JSONB, nullable=False, comment="the catalogue entry as read from YAML"),
+    _now(),
+)  # fmt: skip
+
+campaign = Table(
+    "campaign", metadata,
+    *_provenance(),
+    Column("campaign_id", Text, nullable=False, comment="the platform's id, else a key of the name"),
+    Column("name", Text, nullable=False),
+    Column("campaign_type", Text),
+    Column("tactic_id", Text),
+    Column("event_id", Text),
+    Column("mapped_by", Text, nullable=False, server_default="unmapped", comment="rule, user or unmapped"),
+    Column("first_seen", Date),
+    Column("last_seen", Date),
+    _now(),
+    PrimaryKeyConstraint("organisation", "source", "account", "campaign_id"),
+    Index(None, "event_id"),
+)  # fmt: skip
+
+ad_performance = Table(
+    "ad_performance", metadata,
+    *_provenance(),
+    Column("date", Date, nullable=False),
+    Column("line", Integer, nullable=False),
+    Column("period_end", Date, nullable=False, comment="= date for daily rows; later for reports without a day column"),
+    Column("campaign_id", Text, nullable=False),
+    Column("campaign_name", Text, nullable=False),
+    Column("ad_group", Text),
+    Column("ad_name", Text),
+    Column("impressions", BigInteger),
+    Column("clicks", BigInteger),
+    Column("spend", MONEY),
+    Column("currency", Text, nullable=False),
+    Column("spend_base", MONEY),
+    Column("base_currency", Text, nullable=False),
+    Column("fx_rate", RATE, nullable=False),
+    Column("fx_date", Date, nullable=False),
+    Column("conversions", Numeric(20, 6), comment="all conversions as the platform claims them; may be fractional"),
+    Column("registrations", Numeric(20, 6), comment="the part of the claim that is a registration"),
+    Column("leads", Numeric(20, 6)),
+    Column("is_partial", Boolean, nullable=False, server_default=text("false"), comment="the day was not over when fetched"),
+    PrimaryKeyConstraint("organisation", "source", "account", "date", "line"),
+    CheckConstraint("period_end >= date", name="period"),
+    Index(None, "campaign_id", "date"),
+    postgresql_partition_by="RANGE (date)",
+)  # fmt: skip
+
+#: SendGrid's statistics, in its own words; also the columns of ``email_performance``.
+EMAIL_METRICS = (
+    "requests", "processed", "delivered", "opens", "unique_opens", "clicks", "unique_clicks", "bounces", "bounce_drops",
+    "blocks", "deferred", "invalid_emails", "spam_reports", "spam_report_drops", "unsubscribes", "unsubscribe_drops",
+)  # fmt: skip
+
+email_performance = Table(
+    "email_performance", metadata,
+    *_provenance(),
+    Column("date", Date, nullable=False),
+    Column("line", Integer, nullable=False),
+    Column("category", Text, nullable=False, server_default="", comment="'' is the whole account; categories overlap, never sum them"),
+    Column("event_id", Text),
+    Column("tactic_id", Text),
+    *[Column(name, BigInteger) for name in EMAIL_METRICS],
+    Column("is_partial", Boolean, nullable=False, server_default=text("false")),
+    PrimaryKeyConstraint("organisation", "source", "account", "date", "line"),
+    postgresql_partition_by="RANGE (date)",
+)  # fmt: skip
+
+registration = Table(
+    "registration", metadata,
+    *_provenance(),
+    Column("date", Date, nullable=False, comment="day of registration in the event's time zone"),
+    Column("line", Integer, nullable=False),
+    Column("event_id", Text, comment="NULL while the event is not in the warehouse"),
+    Column("registered_at", DateTime(timezone=True), comment="NULL where only daily counts are known"),
+    Column("quantity", Integer, nullable=False, server_default="1"),
+    Column("ticket_type", Text),
+    Column("status", Text, nullable=False, comment="confirmed, cancelled, waitlist"),
+    Column("source_label", Text, comment="what the registration system says of the origin, unchanged"),
+    Column("tactic_id", Text, comment="NULL where the origin is not known"),
+    Column("attended", Boolean, comment="NULL where attendance was not recorded"),
+    Column("registrant_hash", Text),
+    PrimaryKeyConstraint("organisation", "source", "account", "date", "line"),
+    CheckConstraint("status IN ('confirmed', 'cancelled', 'waitlist')", name="status"),
+    CheckConstraint("quantity > 0", name="quantity"),
+    Index(None, "event_id", "date"),
+    postgresql_partition_by="RANGE (date)",
+)  # fmt: skip
+
+attendance = Table(
+    "attendance", metadata,
+    *_provenance(),
+    Column("event_id", Text, nullable=False),
+    Column("registered", Integer, nullable=False),
+    Column("attended", Integer, nullable=False),
+    _now(),
+    PrimaryKeyConstraint("organisation", "event_id", "source"),
+    CheckConstraint("registered >= 0 AND attended >= 0", name="counts"),
+)  # fmt: skip
+
+tactic_result = Table(
+    "tactic_result", metadata,
+    *_provenance(),
+    Column("result_id", Text, nullable=False, comment="key of event, tactic, theme, format and audience"),
+    Column("event_id", Text),
+    Column("event_name", Text, nullable=False),
+    Column("tactic_id", Text, nullable=False),
+    Column("tactic_name", Text, nullable=False, comment="as the organiser wrote it"),
+    Column("theme", Text),
+    Column("format", Text),
+    Column("industries", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("job_titles", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("company_sizes", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("reach", BigInteger, comment="sends or page views"),
+    Column("clicks", BigInteger),
+    Column("registrations", Numeric(20, 6)),
+    Column("cost", MONEY),
+    Column("currency", Text, nullable=False),
+    Column("cost_base", MONEY),
+    Column("base_currency", Text, nullable=False),
+    Column("fx_rate", RATE, nullable=False),
+    Column("fx_date", Date, nullable=False),
+    Column("staff_hours", Numeric(10, 2)),
+    Column("reported_cpa", MONEY, comment="as written; never computed from"),
+    _now(),
+    PrimaryKeyConstraint("organisation", "result_id"),
+    Index(None, "event_id"),
+)  # fmt: skip
+
+paid_media = Table(
+    "paid_media", metadata,
+    *_provenance(),
+    Column("media_id", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("media_type", Text),
+    Column("industries", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("job_titles", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("company_sizes", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("reach", BigInteger),
+    Column("ctr", RATE),
+    Column("cvr", RATE),
+    Column("cpa", MONEY),
+    Column("minimum_price", MONEY),
+    Column("currency", Text, nullable=False),
+    Column("notes", Text),
+    _now(),
+    PrimaryKeyConstraint("organisation", "media_id"),
+)  # fmt: skip
+
+insight = Table(
+    "insight", metadata,
+    *_provenance(),
+    Column("insight_id", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("impact", Text),
+    Column("confidence", Text),
+    Column("applies_to", JSONB, nullable=False, server_default="{}"),
+    _now(),
+    PrimaryKeyConstraint("organisation", "insight_id"),
+)  # fmt: skip
+
+plan = Table(
+    "plan", metadata,
+    Column("plan_id", Uuid, primary_key=True),
+    Column("organisation", Text, nullable=False),
+    Column("event_id", Text),
+    Column("idempotency_key", Text),
+    Column("brief", JSONB, nullable=False),
+    Column("answer", JSONB, nullable=False),
+    Column("model_versions", JSONB, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    UniqueConstraint("organisation", "idempotency_key"),
+    Index(None, "organisation", "created_at"),
+)  # fmt: skip
+
+prediction = Table(
+    "prediction", metadata,
+    Column("plan_id", Uuid, nullable=False),
+    Column("organisation", Text, nullable=False),
+    Column("tactic_id", Text, nullable=False, comment="'' is the event's total"),
+    Column("spend_base", MONEY, nullable=False),
+    Column("staff_hours", Numeric(10, 2), nullable=False),
+    Column("registrations_mean", Numeric(20, 6), nullable=False),
+    Column("registrations_p10", Numeric(20, 6), nullable=False),
+    Column("registrations_p50", Numeric(20, 6), nullable=False),
+    Column("registrations_p90", Numeric(20, 6), nullable=False),
+    Column("model_name", Text, nullable=False),
+    Column("model_version", Text, nullable=False),
+    Column("features", JSONB, nullable=False, server_default="{}"),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("plan_id", "tactic_id"),
+)  # fmt: skip
+
+outcome = Table(
+    "outcome", metadata,
+    Column("organisation", Text, nullable=False),
+    Column("event_id", Text, nullable=False),
+    Column("tactic_id", Text, nullable=False, server_default="", comment="'' is the whole event"),
+    Column("registrations", Integer),
+    Column("attendees", Integer),
+    Column("spend", MONEY),
+    Column("currency", Text),
+    Column("reported_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("organisation", "event_id", "tactic_id"),
+)  # fmt: skip
+
+ingest_run = Table(
+    "ingest_run", metadata,
+    Column("run_id", Uuid, primary_key=True),
+    Column("organisation", Text, nullable=False),
+    Column("started_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("finished_at", DateTime(timezone=True)),
+    Column("status", Text, nullable=False, server_default="running"),
+    Column("trigger", Text, nullable=False, comment="cli, airflow, test"),
+    Column("code_version", Text, nullable=False),
+    Column("error", Text),
+    CheckConstraint("status IN ('running', 'succeeded', 'failed')", name="status"),
+)  # fmt: skip
+
+ingest_file = Table(
+    "ingest_file", metadata,
+    Column("organisation", Text, nullable=False),
+    Column("file_id", Text, nullable=False, comment="key of the resolved path and the window read"),
+    Column("run_id", Uuid, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("content_sha256", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("layout", Text, nullable=False, comment="the layout recognised, e.g. google_ads.campaign_daily"),
+    Column("table_name", Text, nullable=False, comment="the warehouse table it filled"),
+    Column("encoding", Text),
+    Column("rows_read", BigInteger, nullable=False),
+    Column("rows_loaded", BigInteger, nullable=False),
+    Column("rows_quarantined", BigInteger, nullable=False),
+    Column("rows_total", BigInteger, nullable=False, comment="total and summary rows recognised and not counted"),
+    Column("rows_blank", BigInteger, nullable=False),
+    Column("rows_outside", BigInteger, nullable=False, server_default="0", comment="outside the window asked for"),
+    Column("totals", JSONB, nullable=False, comment="sums over what this file loaded, taken in the loading transaction"),
+    Column("loaded_at", DateTime(timezone=True), nullable=False),
+    PrimaryKeyConstraint("organisation", "file_id"),
+)  # fmt: skip
+
+quarantine = Table(
+    "quarantine", metadata,
+    Column("quarantine_id", Text, nullable=False, comment="key of file, place, reason: reading again does not add"),
+    Column("organisation", Text, nullable=False),
+    Column("run_id", Uuid, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("table_name", Text),
+    Column("file", Text),
+    Column("sheet", Text),
+    Column("row_number", Integer),
+    Column("column_name", Text),
+    Column("value", Text),
+    Column("reason_code", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("record", JSONB, nullable=False, server_default="{}", comment="the row without personal columns"),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("organisation", "quarantine_id"),
+)  # fmt: skip
+
+validation = Table(
+    "validation", metadata,
+    Column("organisation", Text, nullable=False),
+    Column("run_id", Uuid, nullable=False),
+    Column("table_name", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("account", Text, nullable=False, server_default=""),
+    Column("first_date", Date),
+    Column("last_date", Date),
+    Column("status", Text, nullable=False, comment="passed, warned, stopped"),
+    Column("rows_checked", BigInteger, nullable=False),
+    Column("rows_rejected", BigInteger, nullable=False),
+    Column("failures", JSONB, nullable=False, server_default="[]"),
+    Column("checked_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("validation_id", Text, nullable=False),
+    PrimaryKeyConstraint("organisation", "validation_id"),
+    CheckConstraint("status IN ('passed', 'warned', 'stopped')", name="status"),
+)  # fmt: skip
+
+fx_rate = Table(
+    "fx_rate", metadata,
+    Column("date", Date, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("base_currency", Text, nullable=False),
+    Column("rate", RATE, nullable=False, comment="units of base for one unit of currency"),
+    Column("source", Text, nullable=False),
+    PrimaryKeyConstraint("date", "currency", "base_currency"),
+)  # fmt: skip
+
+#: Tables partitioned by month on ``date``.
+FACT_TABLES: tuple[Table, ...] = (ad_performance, email_performance, registration)
