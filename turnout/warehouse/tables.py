@@ -179,7 +179,7 @@ registration = Table(
     *_provenance(),
     Column("date", Date, nullable=False, comment="day of registration in the event's time zone"),
     Column("line", Integer, nullable=False),
-    Column("event_label", Text, nullable=False, server_default="", comment="the event as the list names it; '' where it does not"),
+    Column("event_label", Text, nullable=False, server_default="", comment="as the list names it, else empty"),
     Column("event_id", Text, comment="NULL while the event is not in the warehouse"),
     Column("registered_at", DateTime(timezone=True), comment="NULL where only daily counts are known"),
     Column("quantity", Integer, nullable=False, server_default="1"),
