@@ -7,6 +7,7 @@ defaults below. Stages never read ``os.environ`` themselves: they take a :class:
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 from functools import cached_property
@@ -81,6 +82,9 @@ class Settings(BaseSettings):
     identity_salt: SecretStr | None = Field(default=None, description="Salt of hashed identities; made once in home.")
     max_line_bytes: int = Field(default=1_000_000, ge=1_000, description="A longer line is refused, never buffered.")
 
+    # --- alerts ------------------------------------------------------------------------------------------------
+    slack_webhook_url: SecretStr | None = Field(default=None, description="Where a failed nightly run is reported.")
+
     # --- training ----------------------------------------------------------------------------------------------
     random_seed: int = 20261125
     threads: int = Field(default=2, ge=1, le=256)
@@ -149,6 +153,24 @@ class Settings(BaseSettings):
     def url_string(self, database: DatabaseName) -> str:
         """:meth:`url_for` with the password in clear, for handing to an engine. Never log it."""
         return self.url_for(database).render_as_string(hide_password=False)
+
+    def environment(self) -> dict[str, str]:
+        """The ``TURNOUT_…`` variables that give a child process these settings. Contains secrets: never log it."""
+        variables = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if isinstance(value, SecretStr):
+                text = value.get_secret_value()
+            elif isinstance(value, Path):
+                text = str(value.expanduser().resolve())  # a child may run in another folder
+            elif isinstance(value, dict):
+                text = json.dumps(value)
+            else:
+                text = str(value)
+            variables[f"TURNOUT_{name.upper()}"] = text
+        return variables
 
 
 def load_settings(**overrides: object) -> Settings:
