@@ -41,9 +41,9 @@ _BRACKETED = re.compile(r"^(?P<outer>[^(\[【「]+)[(\[【「](?P<inner>[^)\]】
 
 #: Endings that add nothing: 金融業界 is 金融, マーケティング部門 is マーケティング.
 _ENDINGS = (
-    "業界", "業", "部門", "部署", "部", "課", "担当者", "担当", "関係者", "関係", "関連", "系", "職種", "職", "向け", "全般",
-    "企業", "会社", "セミナー", "イベント", "開催", "形式", "など", "等", "の方", "industry", "sector", "team", "department",
-    "event", "seminar", "conference",
+    "業界", "業", "部門", "部署", "部", "課", "担当者", "担当", "関係者", "関係", "関連", "系", "職種", "職", "向け",
+    "全般", "企業", "会社", "セミナー", "イベント", "開催", "形式", "など", "等", "の方",
+    "industry", "sector", "team", "department", "event", "seminar", "conference",
 )  # fmt: skip
 
 #: A word that turns the meaning round; such text is never guessed at.
@@ -159,8 +159,7 @@ class Vocabulary:
 
     def is_everybody(self, cell: str) -> bool:
         """Whether a cell is empty, a dash, or says "all" or "not specified"."""
-        key = self._key(cell)
-        return not _NOT_WORD.sub("", key) or key in self._everybody
+        return not _NOT_WORD.sub("", _fold(cell)).strip("ー") or self._key(cell) in self._everybody
 
     def parse_many(self, cell: str | None) -> tuple[list[str], list[str]]:
         """The ids of a cell that may hold several values, and the pieces that mean nothing.
@@ -281,7 +280,7 @@ class Vocabulary:
 
 
 class _Formats(Vocabulary):
-    """Formats also understand free text, which names one of two things: ``Zoomによるオンライン配信``, ``会場+Web配信``."""
+    """Formats are also found inside free text: ``Zoomによる配信`` is online, ``会場+Web配信`` hybrid."""
 
     def _find_plain(self, folded: str) -> str | None:
         found = super()._find_plain(folded)
@@ -321,8 +320,8 @@ _DASHES = re.compile(r"\s*[~〜～‐‑‒–—―−ー]\s*")
 class _CompanySizes(Vocabulary):
     """Sizes are numbers: ``1,000~4,999名``, ``5000人以上``, ``300名未満`` and ``120`` are understood as such.
 
-    A range that covers several bands yields them all in :meth:`parse_many`; one that cuts through a band yields the band
-    too, since some of its companies are meant.
+    A range that covers several bands yields them all in :meth:`parse_many`; one that cuts through a band yields the
+    band too, since some of its companies are meant.
     """
 
     def __init__(self, name: str, entries: Mapping[str, Mapping[str, Any]], **more: Any) -> None:
