@@ -12,6 +12,8 @@ Conventions
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     ARRAY,
     BigInteger,
@@ -48,11 +50,11 @@ MONEY = Numeric(20, 6)
 RATE = Numeric(20, 10)
 
 
-def _now() -> Column:
+def _now() -> Column[Any]:
     return Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now())
 
 
-def _provenance() -> list[Column]:
+def _provenance() -> list[Column[Any]]:
     """Where a row came from: on every table that ingestion fills."""
     return [
         Column("organisation", Text, nullable=False),
@@ -213,6 +215,7 @@ tactic_result = Table(
     Column("result_id", Text, nullable=False, comment="key of event, tactic, theme, format and audience"),
     Column("event_id", Text),
     Column("event_name", Text, nullable=False),
+    Column("event_date", Date, comment="as the organiser wrote it; tells monthly events of one name apart"),
     Column("tactic_id", Text, nullable=False),
     Column("tactic_name", Text, nullable=False, comment="as the organiser wrote it"),
     Column("theme", Text),
@@ -231,6 +234,7 @@ tactic_result = Table(
     Column("fx_date", Date, nullable=False),
     Column("staff_hours", Numeric(10, 2)),
     Column("reported_cpa", MONEY, comment="as written; never computed from"),
+    Column("is_simulated", Boolean, nullable=False, server_default=text("false")),
     _now(),
     PrimaryKeyConstraint("organisation", "result_id"),
     Index(None, "event_id"),
