@@ -4,9 +4,9 @@ Words
     * A *snapshot* is the state of all features at the start of one day (``as_of``), in the installation's time zone.
       It knows the facts of the days before ``as_of``, and the outcome of an event only once the event's day is over.
     * ``…_28d`` looks back 28 days from the snapshot; ``…_total`` looks back over everything.
-    * Rates are shrunk (empirical Bayes): a tactic's rate towards the rate over all tactics, a tactic's rate in a segment
-      towards the tactic's own. So little data gives the pooled figure, much data its own. A rate is NULL where not even
-      a pooled figure exists. How the shrinkage works stands in :mod:`feature_repo.build`.
+    * Rates are shrunk (empirical Bayes): a tactic's rate towards the rate over all tactics, a tactic's rate in a
+      segment towards the tactic's own. So little data gives the pooled figure, much data its own. A rate is NULL where
+      not even a pooled figure exists. How the shrinkage works stands in :mod:`feature_repo.build`.
 
 Units: registrations in people; ``per_1000`` is people per 1,000 units of the base currency (1,000 yen); ``per_hour`` is
 people per staff hour; spend in base currency; ``ctr`` is clicks per impression (or per mail delivered); ``cvr`` is
@@ -15,7 +15,6 @@ registrations per click; recency in days.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -195,7 +194,5 @@ def snapshot_days(since: date, as_of: date) -> list[date]:
     if since > as_of:
         raise ValueError(f"since {since} is after as_of {as_of}")
     first_monday = since + timedelta(days=-since.weekday() % 7)
-    mondays: Iterable[date] = (
-        first_monday + timedelta(days=7 * i) for i in range((as_of - first_monday).days // 7 + 1)
-    )
-    return sorted({*mondays, as_of})
+    mondays = range((as_of - first_monday).days // 7 + 1)
+    return sorted({*(first_monday + timedelta(weeks=week) for week in mondays), as_of})
