@@ -1,0 +1,1 @@
+"""The warehouse: PostgreSQL schema ``turnout``, its migrations, partitions and bulk loading."""
