@@ -5,8 +5,9 @@ Words
       It knows the facts of the days before ``as_of``, and the outcome of an event only once the event's day is over.
     * ``…_28d`` looks back 28 days from the snapshot; ``…_total`` looks back over everything.
     * Rates are shrunk (empirical Bayes): a tactic's rate towards the rate over all tactics, a tactic's rate in a
-      segment towards the tactic's own. So little data gives the pooled figure, much data its own. A rate is NULL where
-      not even a pooled figure exists. How the shrinkage works stands in :mod:`feature_repo.build`.
+      segment towards the tactic's own, a short window's towards the long one's. So little data gives the pooled figure
+      and much data its own. A tactic without any exposure in the long window has no rate (NULL): its benchmark knows
+      more than other tactics do. The formulas stand in :mod:`feature_repo.build`.
 
 Units: registrations in people; ``per_1000`` is people per 1,000 units of the base currency (1,000 yen); ``per_hour`` is
 people per staff hour; spend in base currency; ``ctr`` is clicks per impression (or per mail delivered); ``cvr`` is

@@ -39,7 +39,6 @@ Points in time: an event's figures are final only after its day. Whoever learns 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 
 from sqlalchemy import Connection, text
 
@@ -334,7 +333,7 @@ LEFT JOIN fact f ON f.organisation = s.organisation AND f.segment_id = s.segment
 """
 
 #: The views by name, in the order they build upon one another.
-VIEWS: Mapping[str, str] = {
+VIEWS: dict[str, str] = {
     "ad_counted": _AD_COUNTED,
     "mail_counted": _MAIL_COUNTED,
     "tactic_daily": _TACTIC_DAILY,
