@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal, Self
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import URL, make_url
 
@@ -50,6 +50,11 @@ class Settings(BaseSettings):
     airflow_database_url: str | None = Field(default=None, description="Default: database_url's server, db airflow.")
     mlflow_database_url: str | None = Field(default=None, description="Default: database_url's server, db mlflow.")
     feast_database_url: str | None = Field(default=None, description="Default: database_url's server, db feast.")
+    mlflow_tracking_uri: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("turnout_mlflow_tracking_uri", "mlflow_tracking_uri"),
+        description="An MLflow server (http://…). Unset: its store in the mlflow database is used directly.",
+    )
 
     # --- HTTP --------------------------------------------------------------------------------------------------
     host: str = Field(default="127.0.0.1", description="Address the service, Airflow and MLflow bind to.")

@@ -1,0 +1,187 @@
+"""The demand model as serving uses it: tables made at training time, no Prophet at request time.
+
+    demand index       per segment and week of the event; 1 is the usual demand of the segment's last year
+    organic baseline   exp(level + segment + kind) x index, kind = format and free/paid
+    pacing             cumulative share by days before the event, per kind
+    show-up rate       a Beta per kind
+
+Without history all of it is published figures (the catalogue's event-level priors) and says so.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any, Self
+
+from turnout.errors import NotReadyError
+from turnout.plan import Evidence
+from turnout.scoring.parameters import find_extra_file
+from turnout.scoring.published import kind_of, published_pacing, published_show_up
+from turnout.scoring.types import DemandOutlook, Pacing, ShowUp
+
+SCHEMA = 1
+FILE = "demand.json"
+ALL_SEGMENTS = "all"
+#: From so many events of a segment on, its organic baseline rests on own data.
+OWN_DATA_EVENTS = 5
+#: Registrations of an event nobody promotes: a guess, wide enough to be overruled by a few events.
+ORGANIC_GUESS = 15.0
+ORGANIC_GUESS_LOG_SD = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Organic:
+    """Registrations that come without any tactic, log scale.
+
+    Attributes:
+        level: log of the expected number of an average event.
+        segments, kinds: effects added to it.
+        log_sd: spread of one event's log number by segment (``''``: a segment without data).
+        events: events per segment the effects rest on.
+    """
+
+    level: float = math.log(ORGANIC_GUESS)
+    segments: dict[str, float] = field(default_factory=dict)
+    kinds: dict[str, float] = field(default_factory=dict)
+    log_sd: dict[str, float] = field(default_factory=lambda: {"": ORGANIC_GUESS_LOG_SD})
+    events: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DemandParameters:
+    """The content of ``demand.json``.
+
+    Attributes:
+        first_week: Monday of the first entry of every list in ``index``.
+        index: demand index per week, by segment; ``all`` is the pooled one.
+        pacing, show_up: by kind (:func:`turnout.scoring.published.kind_of`); a kind that is absent is published.
+    """
+
+    first_week: date | None = None
+    index: dict[str, list[float]] = field(default_factory=dict)
+    organic: Organic = field(default_factory=Organic)
+    pacing: dict[str, Pacing] = field(default_factory=dict)
+    show_up: dict[str, ShowUp] = field(default_factory=dict)
+    trained_until: date | None = None
+    is_simulated_data: bool = False
+    events: int = 0
+
+    def to_json(self) -> str:
+        return json.dumps({"schema": SCHEMA, **asdict(self)}, default=str, ensure_ascii=False, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> DemandParameters:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            ValueError: another schema version, or not JSON.
+        """
+        data: dict[str, Any] = json.loads(text)
+        if (schema := data.pop("schema", None)) != SCHEMA:
+            raise ValueError(f"{FILE} has schema {schema!r}; this code reads {SCHEMA}: train again")
+        data["organic"] = Organic(**data["organic"])
+        data["pacing"] = {
+            kind: Pacing(tuple(p["days"]), tuple(p["share"]), p["source"]) for kind, p in data["pacing"].items()
+        }
+        data["show_up"] = {kind: ShowUp(**s) for kind, s in data["show_up"].items()}
+        for name in ("first_week", "trained_until"):
+            data[name] = None if data[name] is None else date.fromisoformat(data[name])
+        return cls(**data)
+
+
+class DemandModel:
+    """Outlooks for events. Nothing changes after loading."""
+
+    def __init__(self, parameters: DemandParameters, *, name: str, version: str, alias: str | None = None) -> None:
+        self.parameters = parameters
+        self.name = name
+        self.version = version
+        self.alias = alias
+
+    @classmethod
+    def load(cls, directory: Path, name: str, version: str, alias: str | None = None) -> Self:
+        """Load the model that :mod:`turnout.registry` put into ``directory``.
+
+        Raises:
+            NotReadyError: the directory holds no complete model.
+        """
+        try:
+            text = find_extra_file(directory, FILE).read_text(encoding="utf-8")
+            return cls(DemandParameters.from_json(text), name=name, version=version, alias=alias)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise NotReadyError(f"model {name} version {version} cannot be read from {directory}: {error}") from error
+
+    @classmethod
+    def benchmark(cls) -> Self:
+        """Published figures alone, for a machine without any trained model."""
+        return cls(DemandParameters(), name="turnout-demand", version="0", alias=None)
+
+    @property
+    def trained_until(self) -> date | None:
+        return self.parameters.trained_until
+
+    @property
+    def is_simulated_data(self) -> bool:
+        return self.parameters.is_simulated_data
+
+    def index(self, segment_id: str, event_date: date) -> float:
+        """Demand for an event of ``segment_id`` on ``event_date`` against the usual.
+
+        Dates beyond the forecast take the value of the same season in its last or first year.
+        """
+        series, first = self._series(segment_id), self.parameters.first_week
+        if not series or first is None:
+            return 1.0
+        week = (event_date - first) // timedelta(weeks=1)
+        if week < 0:
+            week = min(week % 52, len(series) - 1)
+        elif week >= len(series):
+            week = max(len(series) - 52 + (week - len(series)) % 52, 0)
+        return series[week]
+
+    def outlook(
+        self, segment_id: str, event_date: date, as_of: date, format: str, *, price: float = 0.0
+    ) -> DemandOutlook:
+        """What to expect of an event before any tactic.
+
+        Args:
+            segment_id: event category.
+            as_of: the day of planning. Registrations that came before it are not subtracted.
+            format: offline, online or hybrid.
+            price: ticket price; only whether it is zero matters.
+        """
+        p = self.parameters
+        kind = kind_of(format, price)
+        index = self.index(segment_id, event_date)
+        organic = p.organic
+        log_mean = organic.level + organic.segments.get(segment_id, 0.0) + organic.kinds.get(kind, 0.0)
+        evidence, source = self._evidence(segment_id)
+        return DemandOutlook(
+            segment_id=segment_id if segment_id in p.index else ALL_SEGMENTS,
+            index=index,
+            organic_mean=math.exp(min(log_mean, 16.0)) * index,
+            organic_log_sd=organic.log_sd.get(segment_id, organic.log_sd.get("", ORGANIC_GUESS_LOG_SD)),
+            pacing=p.pacing.get(kind) or published_pacing(kind),
+            show_up=p.show_up.get(kind) or published_show_up(kind),
+            evidence=evidence,
+            source=source,
+        )
+
+    def _series(self, segment_id: str) -> list[float]:
+        index: Mapping[str, list[float]] = self.parameters.index
+        return index.get(segment_id) or index.get(ALL_SEGMENTS) or []
+
+    def _evidence(self, segment_id: str) -> tuple[Evidence, str]:
+        p = self.parameters
+        here, everywhere = p.organic.events.get(segment_id, 0), sum(p.organic.events.values())
+        mark = "simulated " if p.is_simulated_data else ""
+        if here >= OWN_DATA_EVENTS:
+            return Evidence.own_data, f"{mark}own data: {here} events of this category"
+        if everywhere >= OWN_DATA_EVENTS:
+            return Evidence.similar_events, f"{mark}own data: {everywhere} events, {here} of this category"
+        return Evidence.guess, f"guess: {ORGANIC_GUESS:.0f} registrations come by themselves; {everywhere} own events"

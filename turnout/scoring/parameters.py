@@ -1,0 +1,194 @@
+"""What a trained response model knows besides its trees, as one JSON file (``parameters.json``).
+
+The height of a tactic's curve is a sum of effects on the log scale, each shrunk towards zero by how little the data say
+(:mod:`training.hierarchy` fits them):
+
+    log scale = organisation + tactic + segment + format + tactic x segment
+
+An effect never seen in the data is its prior: mean zero, the prior's spread. So a model without any history is the
+benchmark itself, and says so.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from turnout.curves import Curve, Step, Tabulated
+
+SCHEMA = 1
+FILE = "parameters.json"
+LOG_CORRECTION_LIMIT = 1.5
+
+
+#: Key of "a segment that is not in the data" in the tables of spreads.
+NEW_SEGMENT = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TacticHistory:
+    """What the organiser has seen of one tactic until the model was trained.
+
+    Attributes:
+        log_scale: the tactic's own effect, posterior mean.
+        log_stretch: log of the audience's size against the benchmark's: moves the saturation, not the first
+            registrations' price (:meth:`turnout.curves.Curve.stretched`).
+        log_sd: posterior spread of the whole log scale (all effects and their covariances), by segment; the key ``''``
+            is a segment without data. It replaces the benchmark's log_sd.
+        noise_log_sd: spread of this tactic's registrations from event to event, beyond counting noise and the shared
+            shock, calibrated on events later than those trained on.
+        events: events in which it was used; ``segments`` splits them by segment.
+        first, last: dates of the first and last of these events.
+    """
+
+    log_scale: float
+    log_sd: dict[str, float]
+    noise_log_sd: float
+    events: int
+    segments: dict[str, int]
+    first: date
+    last: date
+    log_stretch: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseParameters:
+    """Everything :class:`turnout.scoring.ResponseModel` needs besides the booster.
+
+    Attributes:
+        feature_names: columns of the design matrix, in the booster's order.
+        tactics: history per tactic id; a tactic that is absent was never used.
+        organisation, segments, formats, tactic_segments: posterior means of the effects; keys of the last are
+            ``tactic|segment``.
+        level_log_sd: posterior spread of organisation + segment + format, by segment (``''``: one without data): what
+            is not known of a tactic without history, on top of its benchmark's log_sd.
+        demand_elasticity: change of log registrations per change of the log demand index.
+        noise_log_sd: :attr:`TacticHistory.noise_log_sd` of a tactic without history.
+        shared_log_sd: spread of the shock that all tactics of one event share.
+        overdispersion: of the counts given the mean, as the training weights used it.
+        trained_until: the last event date that was seen, None without history.
+        is_simulated_data: any training row came from the simulated world.
+        rows, events: size of the training data.
+    """
+
+    feature_names: tuple[str, ...]
+    tactics: dict[str, TacticHistory] = field(default_factory=dict)
+    organisation: float = 0.0
+    segments: dict[str, float] = field(default_factory=dict)
+    formats: dict[str, float] = field(default_factory=dict)
+    tactic_segments: dict[str, float] = field(default_factory=dict)
+    level_log_sd: dict[str, float] = field(default_factory=dict)
+    demand_elasticity: float = 0.0
+    noise_log_sd: float = 0.35
+    shared_log_sd: float = 0.2
+    overdispersion: float = 0.1
+    trained_until: date | None = None
+    is_simulated_data: bool = False
+    rows: int = 0
+    events: int = 0
+
+    def log_scale(self, tactic_id: str, segment_id: str, event_format: str) -> float:
+        """Posterior mean of log(own registrations / benchmark), without the trees' correction."""
+        history = self.tactics.get(tactic_id)
+        return (
+            self.organisation
+            + (history.log_scale if history else 0.0)
+            + self.segments.get(segment_id, 0.0)
+            + self.formats.get(event_format, 0.0)
+            + self.tactic_segments.get(f"{tactic_id}|{segment_id}", 0.0)
+        )
+
+    def curve(self, tactic_id: str, prior: Curve) -> Curve:
+        """The prior curve over an audience of the size the data suggest; its height is not touched."""
+        history = self.tactics.get(tactic_id)
+        return stretch(prior, history.log_stretch) if history else prior
+
+    def log_sd(self, tactic_id: str, segment_id: str, *, prior_log_sd: float) -> float:
+        """Spread of a tactic's log registrations in one event: not knowing its height, and how events differ.
+
+        ``prior_log_sd`` is the benchmark's, used where the tactic has no history.
+        """
+        history = self.tactics.get(tactic_id)
+        if history is not None:
+            return math.hypot(_by_segment(history.log_sd, segment_id), history.noise_log_sd)
+        return math.sqrt(_by_segment(self.level_log_sd, segment_id) ** 2 + prior_log_sd**2 + self.noise_log_sd**2)
+
+    # --- JSON --------------------------------------------------------------------------------------------------
+    def to_json(self) -> str:
+        return json.dumps(
+            {"schema": SCHEMA, **asdict(self)}, default=_plain, ensure_ascii=False, sort_keys=True, indent=1
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> ResponseParameters:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            ValueError: another schema version, or not JSON.
+        """
+        data: dict[str, Any] = json.loads(text)
+        if (schema := data.pop("schema", None)) != SCHEMA:
+            raise ValueError(f"{FILE} has schema {schema!r}; this code reads {SCHEMA}: train again")
+        return cls(
+            **data
+            | {
+                "feature_names": tuple(data["feature_names"]),
+                "tactics": {name: _history(value) for name, value in data["tactics"].items()},
+                "trained_until": _date(data["trained_until"]),
+            }
+        )
+
+    @classmethod
+    def read(cls, directory: Path) -> ResponseParameters:
+        """From a model directory, where MLflow keeps extra files in ``extra_files/``.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        return cls.from_json(find_extra_file(directory, FILE).read_text(encoding="utf-8"))
+
+
+def stretch(curve: Curve, log_stretch: float) -> Curve:
+    """``curve`` over an audience exp(log_stretch) times as large.
+
+    Curves of whole units keep their thresholds: those are prices, which an audience does not change.
+    """
+    if log_stretch == 0.0 or isinstance(curve, Step | Tabulated):
+        return curve
+    return curve.stretched(math.exp(log_stretch))
+
+
+def find_extra_file(directory: Path, name: str) -> Path:
+    """A file that was logged with a model: beside it, or in ``extra_files/`` or ``artifacts/`` below it."""
+    for folder in (directory, directory / "extra_files", directory / "artifacts"):
+        if (path := folder / name).is_file():
+            return path
+    raise FileNotFoundError(f"{directory} holds no {name}: not a Turnout model, or an incomplete download")
+
+
+def _by_segment(spreads: dict[str, float], segment_id: str) -> float:
+    return spreads.get(segment_id, spreads.get(NEW_SEGMENT, 0.0))
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, date):
+        return value.isoformat()
+    raise TypeError(f"not JSON: {value!r}")
+
+
+def _date(value: str | None) -> date | None:
+    return None if value is None else date.fromisoformat(value)
+
+
+def _history(value: dict[str, Any]) -> TacticHistory:
+    return TacticHistory(
+        **value
+        | {
+            "first": date.fromisoformat(value["first"]),
+            "last": date.fromisoformat(value["last"]),
+        }
+    )

@@ -1,0 +1,178 @@
+"""The response model as serving uses it: a booster, its parameters, and the catalogue's curves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from turnout import taxonomy
+from turnout.brief import Brief
+from turnout.errors import NotReadyError
+from turnout.plan import Evidence
+from turnout.scoring.design import design_matrix, event_columns, store_columns, tactic_columns
+from turnout.scoring.parameters import LOG_CORRECTION_LIMIT, ResponseParameters
+from turnout.scoring.types import ScoringRequest, TacticResponse
+
+#: From so many own events on, a tactic's number rests on own data.
+OWN_DATA_EVENTS = 5
+_MENTION_FROM = math.log(1.1)
+
+
+class ResponseModel:
+    """Scores all tactics of a brief in one call. Thread-safe: nothing changes after loading.
+
+    Attributes:
+        name, version, alias: of the model registry.
+        feature_names: columns of the design matrix, in order.
+        trained_until: last event date seen, None for the benchmark alone.
+        is_simulated_data: trained on a simulated history.
+        shared_log_sd: spread of the shock that all tactics of one event share.
+    """
+
+    def __init__(
+        self, booster: Any, parameters: ResponseParameters, *, name: str, version: str, alias: str | None
+    ) -> None:
+        self.booster = booster
+        self.parameters = parameters
+        self.name = name
+        self.version = version
+        self.alias = alias
+
+    @classmethod
+    def load(cls, directory: Path, name: str, version: str, alias: str | None = None) -> Self:
+        """Load the model that MLflow (or :mod:`turnout.registry`) put into ``directory``.
+
+        Raises:
+            NotReadyError: the directory holds no complete model, or its trees and parameters do not belong together.
+        """
+        import xgboost
+
+        try:
+            parameters = ResponseParameters.read(directory)
+            booster = xgboost.Booster({"nthread": 1})
+            booster.load_model(directory / "model.ubj")
+        except (OSError, ValueError, xgboost.core.XGBoostError) as error:
+            raise NotReadyError(f"model {name} version {version} cannot be read from {directory}: {error}") from error
+        # a thread pool costs more than it saves on 32 rows, and would fight with the service's own workers
+        booster.set_param({"nthread": 1})
+        if tuple(booster.feature_names or ()) != parameters.feature_names:
+            raise NotReadyError(f"model {name} version {version}: its trees and parameters.json name other features")
+        return cls(booster, parameters, name=name, version=version, alias=alias)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        return self.parameters.feature_names
+
+    @property
+    def trained_until(self) -> date | None:
+        return self.parameters.trained_until
+
+    @property
+    def is_simulated_data(self) -> bool:
+        return self.parameters.is_simulated_data
+
+    @property
+    def shared_log_sd(self) -> float:
+        return self.parameters.shared_log_sd
+
+    def log_correction(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
+        """What the trees add to the log of the curve, per row, within +-1.5."""
+        margins = self.booster.inplace_predict(
+            matrix, predict_type="margin", base_margin=np.zeros(len(matrix), dtype=np.float32), validate_features=False
+        )
+        limited = np.clip(np.asarray(margins, dtype=np.float64), -LOG_CORRECTION_LIMIT, LOG_CORRECTION_LIMIT)
+        return np.nan_to_num(limited, nan=0.0)
+
+    def score(self, request: ScoringRequest) -> list[TacticResponse]:
+        """One response per tactic of the request, in its order; the trees are called once for all of them."""
+        from turnout.tactics.priors import prior_curve
+
+        if not request.tactics:
+            return []
+        brief = request.brief
+        priors = [prior_curve(tactic, brief, request.fx) for tactic in request.tactics]
+        columns = (
+            event_columns(
+                brief,
+                request.as_of,
+                price_base=_price_in_base(brief, request.fx),
+                demand_index=request.demand.index if request.demand else 1.0,
+            )
+            | tactic_columns(request.tactics)
+            | store_columns(self.feature_names, [t.id for t in request.tactics], request.features, request.segment)
+        )
+        corrections = self.log_correction(design_matrix(columns, self.feature_names, len(request.tactics)))
+        return [
+            self._respond(request, tactic, prior, float(correction))
+            for tactic, prior, correction in zip(request.tactics, priors, corrections, strict=True)
+        ]
+
+    def _respond(self, request: ScoringRequest, tactic: Any, prior: Any, correction: float) -> TacticResponse:
+        brief = request.brief
+        segment = brief.event.category
+        scale = self.parameters.log_scale(tactic.id, segment, str(brief.event.format))
+        if request.demand is not None:
+            correction += self.parameters.demand_elasticity * math.log(max(request.demand.index, 1e-6))
+            correction = min(max(correction, -LOG_CORRECTION_LIMIT), LOG_CORRECTION_LIMIT)
+        evidence, source = self._evidence(tactic.id, segment, prior, brief.language)
+        return TacticResponse(
+            tactic_id=tactic.id,
+            curve=self.parameters.curve(tactic.id, prior.curve).scaled(math.exp(scale + correction)),
+            log_sd=self.parameters.log_sd(tactic.id, segment, prior_log_sd=prior.log_sd),
+            evidence=evidence,
+            evidence_source=source,
+            reasons=_reasons(scale, correction, brief.language),
+            prior=prior.curve,
+            log_correction=correction,
+        )
+
+    def _evidence(self, tactic_id: str, segment: str, prior: Any, language: str) -> tuple[Evidence, str]:
+        """The badge, and in words what it stands on."""
+        history = self.parameters.tactics.get(tactic_id)
+        if history is None:
+            return Evidence(prior.evidence), prior.source_text
+        here = history.segments.get(segment, 0)
+        period = f"{history.first:%Y-%m}…{history.last:%Y-%m}"
+        label = taxonomy.categories.label(segment, "ja" if language == "ja" else "en")
+        simulated = self.is_simulated_data
+        if language == "ja":
+            own = f"自社データ{'(シミュレーション)' if simulated else ''}: {history.events}件のイベント {period}"
+            where = f"(うち「{label}」{here}件)" if here else f"(「{label}」では未実施)"
+            few = f"{prior.source_text}; {own}"
+        else:
+            own = f"{'simulated ' if simulated else ''}own data: {history.events} events {period}"
+            where = f" ({here} in {label})" if here else f" (none in {label})"
+            few = f"{prior.source_text}; {own}"
+        if history.events < OWN_DATA_EVENTS:
+            return Evidence(prior.evidence), few
+        return (Evidence.own_data if here else Evidence.similar_events), own + where
+
+
+def _price_in_base(brief: Brief, fx: Mapping[str, float]) -> float:
+    """Ticket price in base currency; NaN where no rate is known."""
+    price = brief.event.price
+    return 0.0 if price.amount == 0 else float(price.amount) * fx.get(price.currency, math.nan)
+
+
+def _reasons(scale: float, correction: float, language: str) -> tuple[str, ...]:
+    """Why the curve differs from the benchmark, where it does by a tenth or more."""
+    reasons = []
+    if abs(scale) >= _MENTION_FROM:
+        factor = f"{math.exp(scale):.2g}"
+        reasons.append(
+            f"自社実績はベンチマークの{factor}倍" if language == "ja" else f"own results are {factor}× the benchmark"
+        )
+    if abs(correction) >= _MENTION_FROM:
+        percent = f"{100 * math.expm1(correction):+.0f}"
+        reasons.append(
+            f"このイベントの条件・時期・直近の実績で{percent}%"
+            if language == "ja"
+            else f"{percent}% for this event's kind, season and recent results"
+        )
+    return tuple(reasons)
