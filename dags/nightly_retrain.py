@@ -1,0 +1,77 @@
+"""Every night at 03:00: fresh features, both models trained, the better one promoted."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from airflow.sdk import CronDataIntervalTimetable, dag, task
+
+from _common import refresh_store, report_run_failure, run_window, task_defaults
+from turnout.settings import load_settings
+
+DOC = """
+### nightly_retrain
+
+At 03:00 in the installation's time zone (`TURNOUT_TIME_ZONE`, Asia/Tokyo unless set), after `ingest_performance`:
+
+1. `features` – snapshots computed and published;
+2. `demand` – the demand model (Prophet) is trained on the history up to this day, and its forecasts published;
+3. `response` – the response model (XGBoost) is trained, evaluated on later events, and registered;
+4. `promote` – a challenger becomes champion only if it is better. The service notices by itself.
+
+A night that fails leaves yesterday's champion in place. Roll back by hand with `turnout models rollback`.
+"""
+
+
+@dag(
+    dag_id="nightly_retrain",
+    schedule=CronDataIntervalTimetable("0 3 * * *", timezone=load_settings().time_zone),
+    start_date=datetime(2020, 1, 1),  # noqa: DTZ001 - Airflow reads it in its default time zone, which is ours
+    catchup=False,
+    max_active_runs=1,
+    default_args=task_defaults(timedelta(hours=2)),
+    on_failure_callback=report_run_failure,
+    tags=["turnout", "training"],
+    doc_md=DOC,
+)
+def nightly_retrain() -> None:
+    @task
+    def features() -> dict[str, Any]:
+        """Compute, register and publish the features."""
+        settings, window = run_window()
+        return refresh_store(settings, window.last)
+
+    @task
+    def demand() -> dict[str, Any]:
+        """Train the demand model and publish its forecasts."""
+        from training import demand as stage
+
+        settings, window = run_window()
+        ref = stage.train(settings, window.last)
+        return ref.as_dict()
+
+    @task
+    def response() -> dict[str, Any]:
+        """Train and register the response model."""
+        from training import response as stage
+
+        settings, window = run_window()
+        return stage.train(settings, window.last).as_dict()
+
+    @task
+    def promote(refs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Make the better model champion."""
+        from training.promotion import promote_if_better
+        from training.registry import ModelRef
+
+        settings, _ = run_window()
+        return [promote_if_better(settings, ModelRef(**ref)).as_dict() for ref in refs]
+
+    fresh, outlook = features(), demand()
+    model = response()
+    fresh >> outlook >> model
+    promote([outlook, model])
+
+
+nightly_retrain()
