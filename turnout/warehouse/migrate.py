@@ -75,6 +75,7 @@ def upgrade(settings: Settings) -> None:
                     connection.execute(text(f"CREATE SCHEMA {schema}"))
             before = current_revision(connection)
             if before != head_revision():
+                drop_views(connection)  # a column that a view reads cannot change its type
                 command.upgrade(alembic_config(connection), "head")
                 log.info("warehouse migrated", before=before, after=current_revision(connection))
             create_views(connection)
@@ -86,6 +87,20 @@ def create_views(connection: Connection) -> None:
     """(Re)create the SQL views that :mod:`turnout.warehouse.views` defines."""
     if find_spec("turnout.warehouse.views") is not None:
         importlib.import_module("turnout.warehouse.views").create_views(connection)
+
+
+def drop_views(connection: Connection) -> None:
+    """Drop every view of the warehouse; :func:`create_views` makes them again."""
+    connection.execute(
+        text(f"""
+            DO $$
+            DECLARE name text;
+            BEGIN
+                FOR name IN SELECT viewname FROM pg_views WHERE schemaname = '{SCHEMA}' LOOP
+                    EXECUTE format('DROP VIEW IF EXISTS {SCHEMA}.%I CASCADE', name);
+                END LOOP;
+            END $$""")
+    )
 
 
 def ensure_database(settings: Settings, name: DatabaseName) -> bool:

@@ -5,34 +5,12 @@ Without one (``alembic … --sql``, or a developer's own call) the settings of t
 
 from __future__ import annotations
 
-from typing import Any
-
 from alembic import context
 from sqlalchemy import Connection
 
 from turnout.settings import load_settings
 from turnout.warehouse.engine import create_engine
-from turnout.warehouse.migrate import VERSION_TABLE
-from turnout.warehouse.partitions import is_partition
-from turnout.warehouse.tables import SCHEMA, metadata
-
-
-def include_name(name: str | None, kind: str, parents: Any) -> bool:
-    """Keep autogenerate to our own tables: no other schema, no partitions."""
-    if kind == "schema":
-        return name == SCHEMA
-    return not (kind == "table" and name is not None and is_partition(name))
-
-
-OPTIONS: dict[str, Any] = {
-    "target_metadata": metadata,
-    "version_table": VERSION_TABLE,
-    "version_table_schema": SCHEMA,
-    "include_schemas": True,
-    "include_name": include_name,
-    "compare_type": True,
-    "compare_server_default": True,
-}
+from turnout.warehouse.migrations.compare import OPTIONS
 
 
 def run(connection: Connection) -> None:
