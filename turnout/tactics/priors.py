@@ -19,8 +19,9 @@ The brief changes this in four ways, all of them guesses in the catalogue's ``fa
 * *audience*: naming k of n industries (job titles, sizes) leaves ``√(k/n)`` of an auction's reach each, never less
   than ``audience_floor``: platforms find look-alikes.
 
-A brief with ``as_of`` also loses what no longer fits: the part of an auction's limit for days that are gone, and sends
-whose day has passed.
+A brief with ``as_of`` also loses what no longer fits: sends whose day has passed, and of everything else
+``1 − √(days left / usual days)`` (an auction's limit, a listing's yield). The root, because registrations come late: 58 %
+of a webinar's come in the last 7 of about 28 days (the ``pacing`` priors), and √(7/28) = 50 %.
 
 ``log_sd`` is the standard deviation of log(response): each figure's range read as a 90 % interval
 (``ln(high/low) / 3.29``), a figure without a range counts ``unstated_log_sd``, and ``transport_log_sd`` is added for
@@ -145,12 +146,12 @@ def _days_left(tactic: Tactic, brief: Brief) -> int | None:
 
 
 def _run_share(tactic: Tactic, brief: Brief) -> float:
-    """The part of the usual run that is still ahead, in [0, 1]."""
+    """The part of the usual run's registrations that is still ahead, in [0, 1]."""
     left = _days_left(tactic, brief)
     if left is None:
         return 1.0
     last = tactic.window.last_day
-    return min(1.0, max(0.0, (left - last + 1) / (tactic.lead_time_days - last + 1)))
+    return math.sqrt(min(1.0, max(0.0, (left - last + 1) / (tactic.lead_time_days - last + 1))))
 
 
 def _units(tactic: Tactic, brief: Brief, size: float) -> int:
@@ -208,7 +209,7 @@ def prior_curve(tactic: Tactic, brief: Brief, fx: Rates | Mapping[str, float]) -
         curve, unit_at = _steps(price, per_unit * reach, decay, units, 0.0)
     elif response.curve == "capped_linear":
         hours = tactic.hours
-        rate = _product(tactic, response.rates) * reach / hours.hours_per_unit
+        rate = _product(tactic, response.rates) * reach / hours.hours_per_unit  # each contact is as likely as ever
         curve = CappedLinear(rate, per_unit * reach * _run_share(tactic, brief), start=hours.setup_hours)
     else:
         units = _units(tactic, brief, size)
