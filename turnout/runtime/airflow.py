@@ -129,7 +129,9 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
     home = airflow_home(settings)
     home.mkdir(parents=True, exist_ok=True)
     url = settings.url_for("airflow")
-    asynchronous = url.set(drivername="postgresql+asyncpg")
+    # asyncpg takes libpq's sslmode under the name ssl.
+    options_async = {"ssl" if key == "sslmode" else key: value for key, value in url.query.items()}
+    asynchronous = url.set(drivername="postgresql+asyncpg", query=options_async)
     kept = _secrets(settings)
     options: dict[str, dict[str, object]] = {
         "core": {
