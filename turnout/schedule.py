@@ -2,8 +2,8 @@
 
 Counting in days before the event, a tactic decided on day ``as_of`` can begin ``preparation_days`` later. It starts
 ``lead_time_days`` before the event if there is still time, else as soon as it can, and ends on the last day of its
-window. When less than ``minimum_run_days`` would be left, it is too late, and :class:`TooLate` names the last day on which
-deciding for it would have worked.
+window. When less than ``minimum_run_days`` would be left, it is too late, and :class:`TooLate` names the last day on
+which deciding for it would have worked.
 
 Sends and posts (tactics with ``send_days``) go out on working days: a planned day that falls on a weekend or a public
 holiday moves to the working day before it, and to the one after where the former is gone. Only when the whole window

@@ -95,7 +95,6 @@ class Cost(_Model):
     """How the tactic is paid. Amounts in JPY."""
 
     kind: CostKind
-    unit_price: float | None = Field(default=None, ge=0, description="JPY for one unit, for per_unit.")
     minimum_spend: float | None = Field(default=None, ge=0, description="JPY; less than this is not worth starting.")
     maximum_spend: float | None = Field(default=None, gt=0, description="JPY; beyond this the figures say nothing.")
     note: str = ""
@@ -180,6 +179,8 @@ class Tactic(_Model):
             raise ValueError(f"tactic {self.id}: response names the metrics {missing} that no prior gives")
         if len(by_name) != len(self.priors):
             raise ValueError(f"tactic {self.id}: a metric has two priors")
+        if self.response.price and "_jpy" not in self.response.price:
+            raise ValueError(f"tactic {self.id}: a unit price must be in JPY; got {self.response.price}")
         if self.is_paid == (self.cost.kind == "effort"):
             raise ValueError(f"tactic {self.id}: a paid tactic costs money, a free one only effort")
         if self.window.first_day < max(self.window.last_day + self.minimum_run_days - 1, self.lead_time_days):
@@ -191,6 +192,15 @@ class Tactic(_Model):
 
     def name(self, language: Literal["ja", "en"]) -> str:
         return self.name_ja if language == "ja" else self.name_en
+
+    @property
+    def unit_price(self) -> float | None:
+        """Typical price of one unit in JPY, for ``per_unit`` tactics; ``None`` for the others."""
+        response = self.response
+        if response.price is None:
+            return None
+        size = self.prior(response.size).value if response.price_per_size and response.size else 1.0
+        return self.prior(response.price).value * size
 
     @property
     def curve_kind(self) -> CurveKind:

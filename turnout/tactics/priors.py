@@ -20,8 +20,8 @@ The brief changes this in four ways, all of them guesses in the catalogue's ``fa
   than ``audience_floor``: platforms find look-alikes.
 
 A brief with ``as_of`` also loses what no longer fits: sends whose day has passed, and of everything else
-``1 − √(days left / usual days)`` (an auction's limit, a listing's yield). The root, because registrations come late: 58 %
-of a webinar's come in the last 7 of about 28 days (the ``pacing`` priors), and √(7/28) = 50 %.
+``1 − √(days left / usual days)`` (an auction's limit, a listing's yield). The root, because registrations come late:
+58 % of a webinar's come in the last 7 of about 28 days (the ``pacing`` priors), and √(7/28) = 50 %.
 
 ``log_sd`` is the standard deviation of log(response): each figure's range read as a 90 % interval
 (``ln(high/low) / 3.29``), a figure without a range counts ``unstated_log_sd``, and ``transport_log_sd`` is added for
