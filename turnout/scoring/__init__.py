@@ -27,7 +27,6 @@ from turnout.scoring.types import (
     ScoringRequest,
     ShowUp,
     TacticResponse,
-    rates_to_base,
 )
 
 __all__ = [
@@ -42,5 +41,4 @@ __all__ = [
     "TacticResponse",
     "design_matrix",
     "predictive",
-    "rates_to_base",
 ]

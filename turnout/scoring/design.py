@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from turnout import taxonomy
 from turnout.brief import Brief
+from turnout.tactics import Tactic
 
 Columns = Mapping[str, Any]
 Floats32 = NDArray[np.float32]
@@ -132,7 +133,7 @@ def event_columns(brief: Brief, as_of: date, *, price_base: float, demand_index:
     }
 
 
-def tactic_columns(tactics: Sequence[Any]) -> dict[str, Any]:
+def tactic_columns(tactics: Sequence[Tactic]) -> dict[str, Any]:
     """The raw columns of catalogue tactics: arrays of their length."""
     return {
         "channel": np.array([t.channel for t in tactics], dtype=object),

@@ -6,7 +6,6 @@ The figures are the catalogue's event-level priors; this module says which of th
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 from turnout.scoring.types import Pacing, ShowUp
 
@@ -44,7 +43,7 @@ def published_show_up(kind: str) -> ShowUp:
 
     rows = {p.metric: p for p in load_event_priors().show_up}
     chosen = [rows[name] for name in _SHOW_UP_ROWS[kind]]
-    mean = sum(_typical(p) for p in chosen) / len(chosen)
+    mean = sum(p.value for p in chosen) / len(chosen)
     sources = "; ".join(p.source for p in chosen)
     return ShowUp(mean * SHOW_UP_CONCENTRATION, (1 - mean) * SHOW_UP_CONCENTRATION, f"benchmark: {sources}")
 
@@ -62,11 +61,11 @@ def published_pacing(kind: str) -> Pacing:
     rows = {p.metric: p for p in load_event_priors().pacing}
     webinar = (rows["webinar_share_last_7_days"], rows["webinar_share_event_day_at_least"])
     ticketed = (rows["ticketed_share_last_7_days"], rows["multiplier_at_d_minus_14"])
-    at_7_online = 1 - _typical(webinar[0])
-    at_7_ticketed = 1 - _typical(ticketed[0])
+    at_7_online = 1 - webinar[0].value
+    at_7_ticketed = 1 - ticketed[0].value
     points = {
-        "online": (at_7_online * 0.65, at_7_online, 1 - _typical(webinar[1]), webinar),
-        "paid": (1 / _typical(ticketed[1]), at_7_ticketed, at_7_ticketed + 0.3, ticketed),
+        "online": (at_7_online * 0.65, at_7_online, 1 - webinar[1].value, webinar),
+        "paid": (1 / ticketed[1].value, at_7_ticketed, at_7_ticketed + 0.3, ticketed),
     }
     event_format, price = kind.split("|")
     if event_format == "online":
@@ -82,11 +81,3 @@ def published_pacing(kind: str) -> Pacing:
         share=(0.2 * at_14, 0.55 * at_14, at_14, at_7, at_1, 1.0),
         source=f"benchmark: {sources}",
     )
-
-
-def _typical(prior: Any) -> float:
-    """The typical figure, or the middle of the published range."""
-    if prior.typical is not None:
-        return float(prior.typical)
-    known = [float(v) for v in (prior.low, prior.high) if v is not None]
-    return sum(known) / len(known)

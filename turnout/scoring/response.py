@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Self
@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from turnout import taxonomy
 from turnout.brief import Brief
 from turnout.errors import NotReadyError
+from turnout.money import Rates
 from turnout.plan import Evidence
 from turnout.scoring.design import design_matrix, event_columns, store_columns, tactic_columns
 from turnout.scoring.parameters import LOG_CORRECTION_LIMIT, ResponseParameters
 from turnout.scoring.types import ScoringRequest, TacticResponse
+from turnout.tactics import Tactic
+from turnout.tactics.priors import PriorCurve, prior_curve
 
 #: From so many own events on, a tactic's number rests on own data.
 OWN_DATA_EVENTS = 5
@@ -89,19 +92,30 @@ class ResponseModel:
         limited = np.clip(np.asarray(margins, dtype=np.float64), -LOG_CORRECTION_LIMIT, LOG_CORRECTION_LIMIT)
         return np.nan_to_num(limited, nan=0.0)
 
+    def prior(self, tactic: Tactic, brief: Brief, fx: Rates) -> PriorCurve:
+        """The benchmark curve that this model's scale refers to.
+
+        A tactic with own history was trained on the catalogue's typical size of its asset (past lists' sizes are not
+        known), so its scale already holds how large the organiser's list, group or sales team is. The brief's figure
+        would count it twice; only "there is none" (0) is heeded.
+        """
+        asset = tactic.asset
+        if asset and tactic.id in self.parameters.tactics and getattr(brief.assets, asset):
+            assets = brief.assets.model_copy(update={asset: None})
+            return replace(prior_curve(tactic, brief.model_copy(update={"assets": assets}), fx), assumptions=())
+        return prior_curve(tactic, brief, fx)
+
     def score(self, request: ScoringRequest) -> list[TacticResponse]:
         """One response per tactic of the request, in its order; the trees are called once for all of them."""
-        from turnout.tactics.priors import prior_curve
-
         if not request.tactics:
             return []
         brief = request.brief
-        priors = [prior_curve(tactic, brief, request.fx) for tactic in request.tactics]
+        priors = [self.prior(tactic, brief, request.fx) for tactic in request.tactics]
         columns = (
             event_columns(
                 brief,
                 request.as_of,
-                price_base=_price_in_base(brief, request.fx),
+                price_base=request.fx.to_base(brief.event.price),
                 demand_index=request.demand.index if request.demand else 1.0,
             )
             | tactic_columns(request.tactics)
@@ -113,7 +127,7 @@ class ResponseModel:
             for tactic, prior, correction in zip(request.tactics, priors, corrections, strict=True)
         ]
 
-    def _respond(self, request: ScoringRequest, tactic: Any, prior: Any, correction: float) -> TacticResponse:
+    def _respond(self, request: ScoringRequest, tactic: Tactic, prior: PriorCurve, correction: float) -> TacticResponse:
         brief = request.brief
         segment = brief.event.category
         scale = self.parameters.log_scale(tactic.id, segment, str(brief.event.format))
@@ -128,11 +142,11 @@ class ResponseModel:
             evidence=evidence,
             evidence_source=source,
             reasons=_reasons(scale, correction, brief.language),
-            prior=prior.curve,
+            prior=prior,
             log_correction=correction,
         )
 
-    def _evidence(self, tactic_id: str, segment: str, prior: Any, language: str) -> tuple[Evidence, str]:
+    def _evidence(self, tactic_id: str, segment: str, prior: PriorCurve, language: str) -> tuple[Evidence, str]:
         """The badge, and in words what it stands on."""
         history = self.parameters.tactics.get(tactic_id)
         if history is None:
@@ -152,12 +166,6 @@ class ResponseModel:
         if history.events < OWN_DATA_EVENTS:
             return Evidence(prior.evidence), few
         return (Evidence.own_data if here else Evidence.similar_events), own + where
-
-
-def _price_in_base(brief: Brief, fx: Mapping[str, float]) -> float:
-    """Ticket price in base currency; NaN where no rate is known."""
-    price = brief.event.price
-    return 0.0 if price.amount == 0 else float(price.amount) * fx.get(price.currency, math.nan)
 
 
 def _reasons(scale: float, correction: float, language: str) -> tuple[str, ...]:

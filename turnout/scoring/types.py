@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from turnout.brief import Brief
 from turnout.curves import Curve
+from turnout.money import Rates
 from turnout.plan import Evidence
+from turnout.tactics import Tactic
+from turnout.tactics.priors import PriorCurve
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,26 +102,20 @@ class ScoringRequest:
     Attributes:
         brief: the question.
         as_of: the day of planning.
-        tactics: :class:`turnout.tactics.Tactic` entries to score.
+        tactics: catalogue entries to score.
         features: per tactic id, feature name → value; ``None`` is unknown.
         segment: features of the segment, shared by all tactics.
         demand: the outlook; ``None`` means an index of 1.
-        fx: units of the base currency for one unit of each currency (:func:`rates_to_base`); must hold JPY, the
-            currency of the catalogue, and that of the ticket price.
+        fx: exchange rates, with the base currency that x of paid tactics is in.
     """
 
     brief: Brief
     as_of: date
-    tactics: Sequence[Any]
+    tactics: Sequence[Tactic]
     features: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     segment: Mapping[str, float | None] = field(default_factory=dict)
     demand: DemandOutlook | None = None
-    fx: Mapping[str, float] = field(default_factory=lambda: {"JPY": 1.0})
-
-
-def rates_to_base(fx_rates: Mapping[str, float], currency: str) -> dict[str, float]:
-    """Units of ``currency`` for one unit of each currency, from settings.fx_rates (units of JPY for one of each)."""
-    return {name: rate / fx_rates[currency] for name, rate in fx_rates.items()}
+    fx: Rates = field(default_factory=lambda: Rates({"JPY": 1.0}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +130,7 @@ class TacticResponse:
         evidence: own data, similar events, benchmark or guess.
         evidence_source: counts and dates, or the publication.
         reasons: what moved the curve away from the benchmark, in the brief's language.
-        prior: the untouched benchmark curve.
+        prior: the untouched benchmark with its assumptions and whole units.
         log_correction: the learned correction within +-1.5.
     """
 
@@ -144,5 +140,5 @@ class TacticResponse:
     evidence: Evidence
     evidence_source: str
     reasons: tuple[str, ...] = ()
-    prior: Curve | None = None
+    prior: PriorCurve | None = None
     log_correction: float = 0.0
