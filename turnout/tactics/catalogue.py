@@ -95,6 +95,7 @@ class Cost(_Model):
     """How the tactic is paid. Amounts in JPY."""
 
     kind: CostKind
+    unit_price: float | None = Field(default=None, gt=0, description="JPY; typical price of one unit, for per_unit.")
     minimum_spend: float | None = Field(default=None, ge=0, description="JPY; less than this is not worth starting.")
     maximum_spend: float | None = Field(default=None, gt=0, description="JPY; beyond this the figures say nothing.")
     note: str = ""
@@ -179,8 +180,8 @@ class Tactic(_Model):
             raise ValueError(f"tactic {self.id}: response names the metrics {missing} that no prior gives")
         if len(by_name) != len(self.priors):
             raise ValueError(f"tactic {self.id}: a metric has two priors")
-        if self.response.price and "_jpy" not in self.response.price:
-            raise ValueError(f"tactic {self.id}: a unit price must be in JPY; got {self.response.price}")
+        if self.cost.unit_price != self._unit_price():
+            raise ValueError(f"tactic {self.id}: unit_price is {self.cost.unit_price}, its priors {self._unit_price()}")
         if self.is_paid == (self.cost.kind == "effort"):
             raise ValueError(f"tactic {self.id}: a paid tactic costs money, a free one only effort")
         if self.window.first_day < max(self.window.last_day + self.minimum_run_days - 1, self.lead_time_days):
@@ -190,17 +191,17 @@ class Tactic(_Model):
             raise ValueError(f"tactic {self.id}: minimum_spend {low} is above maximum_spend {high}")
         return self
 
-    def name(self, language: Literal["ja", "en"]) -> str:
-        return self.name_ja if language == "ja" else self.name_en
-
-    @property
-    def unit_price(self) -> float | None:
-        """Typical price of one unit in JPY, for ``per_unit`` tactics; ``None`` for the others."""
+    def _unit_price(self) -> float | None:
+        """The typical price of one unit, from the priors, to the yen."""
         response = self.response
         if response.price is None:
             return None
-        size = self.prior(response.size).value if response.price_per_size and response.size else 1.0
-        return self.prior(response.price).value * size
+        size = response.size if response.price_per_size else None
+        prices = {p.metric: p.value for p in self.priors}
+        return float(round(prices[response.price] * (prices[size] if size else 1.0)))
+
+    def name(self, language: Literal["ja", "en"]) -> str:
+        return self.name_ja if language == "ja" else self.name_en
 
     @property
     def curve_kind(self) -> CurveKind:
