@@ -9,11 +9,18 @@ from __future__ import annotations
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
+from functools import cache
 from typing import Annotated, Literal, Self
+from zoneinfo import available_timezones
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from turnout import taxonomy
+
+
+@cache
+def _time_zones() -> frozenset[str]:
+    return frozenset(available_timezones())
 
 
 class _Model(BaseModel):
@@ -57,13 +64,12 @@ class Event(_Model):
     capacity: int | None = Field(default=None, ge=1, le=1_000_000)
     audience: Audience = Field(default_factory=Audience)
 
-    @model_validator(mode="after")
-    def _zone_exists(self) -> Self:
-        from zoneinfo import available_timezones
-
-        if self.time_zone not in available_timezones():
-            raise ValueError(f"unknown time zone {self.time_zone!r}; use an IANA name such as Asia/Tokyo")
-        return self
+    @field_validator("time_zone")
+    @classmethod
+    def _zone_exists(cls, value: str) -> str:
+        if value not in _time_zones():
+            raise ValueError(f"unknown time zone {value!r}; use an IANA name such as Asia/Tokyo")
+        return value
 
 
 class GoalMetric(StrEnum):
