@@ -56,6 +56,8 @@ class Postgres:
         durable: ``False`` skips flushing to disk, for data that lives no longer than a test.
     """
 
+    name = "postgres"
+
     def __init__(self, data: Path, sockets: Path, log_file: Path, *, durable: bool = True) -> None:
         self.data = data
         self.sockets = sockets
@@ -118,7 +120,7 @@ class Postgres:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=_environment(),
+                env=server_environment(),
                 start_new_session=True,
                 **_run_as(account),
             )
@@ -199,7 +201,7 @@ class Postgres:
             "--locale-provider=builtin", "--builtin-locale=C.UTF-8", *([] if self.durable else ["--no-sync"]),
         ]  # fmt: skip
         done = subprocess.run(
-            command, capture_output=True, text=True, check=False, env=_environment(), **_run_as(account)
+            command, capture_output=True, text=True, check=False, env=server_environment(), **_run_as(account)
         )
         if done.returncode:
             raise ServerError(f"initdb failed in {draft}:\n{done.stderr.strip() or done.stdout.strip()}")
@@ -308,8 +310,8 @@ def _program(name: str) -> str:
     return str(Path(spec.origin).parent / f"pginstall{MAJOR}" / "bin" / name)
 
 
-def _environment() -> dict[str, str]:
-    """The server's environment: none of ours leaks in, PGDATA and friends least of all."""
+def server_environment() -> dict[str, str]:
+    """An embedded server's environment: none of ours leaks in, neither PGDATA and friends nor a supervisor's mark."""
     kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "TMPDIR") if name in os.environ}
     return kept | {"LC_ALL": "C", "TZ": "UTC"}
 

@@ -14,7 +14,7 @@ import redis
 import structlog
 
 from turnout.errors import ConfigurationError
-from turnout.runtime.postgres import SOCKET_PATH_LIMIT, ServerError, make_runtime_folder
+from turnout.runtime.postgres import SOCKET_PATH_LIMIT, ServerError, make_runtime_folder, server_environment
 from turnout.runtime.processes import ProcessId, stop, working_in
 
 log = structlog.get_logger(__name__)
@@ -31,6 +31,8 @@ class RedisServer:
         log_file: what the server writes.
         durable: ``False`` keeps everything in memory only, for data that lives no longer than a test.
     """
+
+    name = "redis"
 
     def __init__(self, data: Path, socket: Path, log_file: Path, *, durable: bool = True) -> None:
         self.data = data
@@ -103,6 +105,7 @@ class RedisServer:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                env=server_environment(),
                 start_new_session=True,
             )
         # Redis writes no pid file unless it daemonizes, so we do, before anybody else may look.

@@ -80,20 +80,43 @@ def stop_unused(settings: Settings) -> list[str]:
         return _stop_if_unused(settings)
 
 
+def revive(settings: Settings) -> list[str]:
+    """Start embedded servers again that have died, for a process that holds them. Returns the names of those started.
+
+    Args:
+        settings: as they were before :func:`services`: a server with a URL of its own is not ours to start.
+
+    Raises:
+        ServerError: one does not start.
+    """
+    dead = [s for s in _without_url(settings, embedded_servers(settings)) if not s.running()]
+    if not dead:
+        return []
+    with _lock(settings.home_path / "servers.lock", fcntl.LOCK_EX):
+        for server in dead:
+            server.start()
+        for server in dead:
+            server.wait_ready()
+    names = [s.name for s in dead]
+    log.warning("embedded servers had died and run again", servers=names)
+    return names
+
+
+def _without_url(settings: Settings, servers: tuple[Postgres, RedisServer]) -> list[Postgres | RedisServer]:
+    """Those that the settings leave to us."""
+    return [s for s, url in zip(servers, (settings.database_url, settings.redis_url), strict=True) if url is None]
+
+
 def in_use(settings: Settings) -> bool:
     """Whether some process holds the embedded servers right now."""
     users = settings.home_path / "servers.users"
     if not users.exists():
         return False
-    descriptor = os.open(users, os.O_RDWR | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        with exclusive(users):
+            return False
+    except Busy:
         return True
-    else:
-        return False
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
@@ -101,8 +124,8 @@ def embedded(settings: Settings, *, durable: bool = True) -> Iterator[Settings]:
     """The embedded servers alone: no migration, no environment, no signals. See :func:`services`."""
     home = settings.home_path
     home.mkdir(parents=True, exist_ok=True)
-    postgres, redis_server = embedded_servers(settings, durable=durable)
-    wanted = [s for s, url in ((postgres, settings.database_url), (redis_server, settings.redis_url)) if url is None]
+    postgres, redis_server = servers = embedded_servers(settings, durable=durable)
+    wanted = _without_url(settings, servers)
     with ExitStack() as using:
         with _lock(home / "servers.lock", fcntl.LOCK_EX):
             try:
@@ -134,15 +157,33 @@ def _stop_if_unused(settings: Settings) -> list[str]:
     stopped = []
     for server in embedded_servers(settings):
         if server.stop():
-            stopped.append(type(server).__name__)
+            stopped.append(server.name)
     return stopped
+
+
+class Busy(Exception):  # noqa: N818 - a state, not a fault
+    """Another process holds the lock."""
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold a lock file alone, without waiting; the kernel lets go of it when the process ends.
+
+    Raises:
+        Busy: another process holds it.
+    """
+    with _lock(path, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        yield
 
 
 @contextmanager
 def _lock(path: Path, kind: int) -> Iterator[None]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, kind)
+        try:
+            fcntl.flock(descriptor, kind)
+        except BlockingIOError as error:
+            raise Busy(str(path)) from error
         yield
     finally:
         # Unlocked, not only closed: a forked child may still hold the descriptor.
