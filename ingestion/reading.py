@@ -182,7 +182,7 @@ def _refuse(code: str, message: str, file: str, *, sheet: str | None = None, row
 
 
 _MAGIC: tuple[tuple[bytes, str, str], ...] = (
-    (b"\xd0\xcf\x11\xe0", "old_spreadsheet", "this is an .xls workbook or has a password; save it as .xlsx without one"),
+    (b"\xd0\xcf\x11\xe0", "old_spreadsheet", "this is .xls, or has a password; save it as .xlsx without one"),
     (b"%PDF", "not_a_table", "this is a PDF; export the report as CSV or XLSX"),
     (b"\x89PNG", "not_a_table", "this is a picture; export the report as CSV or XLSX"),
     (b"\xff\xd8\xff", "not_a_table", "this is a picture; export the report as CSV or XLSX"),
@@ -810,8 +810,8 @@ _CURRENCY = re.compile(r"(?:currency|通貨|moneda|moeda|währung|devise)\W{0,3}
 # fmt: off
 _ISO_CODES = frozenset((
     "JPY", "USD", "EUR", "GBP", "BRL", "AUD", "CAD", "CHF", "CNY", "HKD", "INR", "KRW", "MXN", "NOK", "NZD", "PLN",
-    "SEK", "SGD", "THB", "TWD", "TRY", "ZAR", "DKK", "CZK", "HUF", "ILS", "IDR", "MYR", "PHP", "VND", "AED", "SAR", "ARS",
-    "CLP", "COP", "PEN",
+    "SEK", "SGD", "THB", "TWD", "TRY", "ZAR", "DKK", "CZK", "HUF", "ILS", "IDR", "MYR", "PHP", "VND", "AED", "SAR",
+    "ARS", "CLP", "COP", "PEN",
 ))
 # fmt: on
 

@@ -804,7 +804,8 @@ class DateColumn:
         if self.month_first:
             return "mdy"
         if period is not None and self.open_pairs:
-            fits = [o for o in ("dmy", "mdy") if all(_inside(pair, o, period) for pair in self.open_pairs)]  # type: ignore[arg-type]
+            orders: tuple[DateOrder, DateOrder] = ("dmy", "mdy")
+            fits = [o for o in orders if all(_inside(pair, o, period) for pair in self.open_pairs)]
             if len(fits) == 1:
                 return fits[0]
         if hint is not None:

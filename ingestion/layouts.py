@@ -1,0 +1,354 @@
+"""Layouts: what a table is, and how its rows become records.
+
+A layout names the family of headers it understands (a section of ``headers*.yaml``) and the fields it cannot do
+without. :func:`recognise` picks the one that explains most columns; the file's name plays no part. One module per
+source holds its layouts in a tuple ``LAYOUTS``; :data:`MODULES` lists them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cached_property, lru_cache
+from typing import Any
+
+from ingestion.headers import Synonyms, load_synonyms
+from ingestion.personal import identity_salt, scrub
+from ingestion.reading import Column, RawTable, Row
+from ingestion.records import Outcome, Rejected
+from ingestion.values import (
+    Cell,
+    CellError,
+    DateColumn,
+    DateOrder,
+    DecimalMark,
+    NumberColumn,
+    fold,
+    is_unknown,
+    language_mark,
+)
+from turnout.errors import InputError, Problem
+from turnout.settings import Settings
+
+#: Where layouts live, in the order in which they are asked.
+MODULES = (
+    "ingestion.google_ads",
+    "ingestion.meta_ads",
+    "ingestion.linkedin_ads",
+    "ingestion.sendgrid",
+    "ingestion.registrations",
+    "ingestion.spreadsheets",
+)
+
+
+@dataclass
+class Context:
+    """What a layout may need to know beside the table.
+
+    Attributes:
+        account: of rows whose file names none: the inbox folder, or the caller's choice.
+        event: the event a registration list belongs to where the list does not say.
+        today: for checks of plausible dates; ``None`` is the current day.
+        warnings: a layout adds what a user should know of the whole table.
+    """
+
+    settings: Settings
+    account: str = ""
+    event: str | None = None
+    synonyms: Synonyms = field(default_factory=load_synonyms)
+    today: date | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    @cached_property
+    def salt(self) -> str:
+        """The salt of hashed identities; made in the home folder when first needed."""
+        return identity_salt(self.settings)
+
+
+@dataclass(frozen=True)
+class Match:
+    """How well a layout explains a table.
+
+    Attributes:
+        fields: field → the column that holds it.
+        missing: required fields that no column holds, as the table's language spells them. Not empty: cannot be read.
+        score: columns explained, plus their share of all columns; comparable between layouts.
+    """
+
+    fields: Mapping[str, Column]
+    missing: tuple[str, ...]
+    score: float
+
+
+@dataclass(frozen=True)
+class ColumnUse:
+    """What a column was taken for: a field of the layout, ``personal`` (dropped), or nothing."""
+
+    column: str
+    field: str | None
+    note: str = ""
+
+
+class Layout(ABC):
+    """One kind of table.
+
+    Attributes:
+        name: e.g. ``google_ads.campaign_daily``; stored with every file.
+        source, table: the warehouse's words for where rows come from and go to.
+        family: section of ``headers*.yaml``.
+        required: fields that must have a column.
+        private: fields whose cells are never quoted in quarantine, beside those whose headers are personal.
+    """
+
+    name: str
+    source: str
+    table: str
+    family: str
+    required: tuple[str, ...] = ()
+    private: tuple[str, ...] = ()
+
+    def recognise(self, table: RawTable, synonyms: Synonyms | None = None) -> Match | None:
+        """How well this layout explains ``table``; ``None`` when not at all."""
+        synonyms = synonyms or load_synonyms()
+        fields = bind(table, self.family, synonyms)
+        if not fields:
+            return None
+        missing = tuple(synonyms.spelling(self.family, f, table.language) for f in self.required if f not in fields)
+        return Match(fields, missing, len(fields) + len(fields) / max(len(table.columns), 1))
+
+    @abstractmethod
+    def read(self, table: RawTable, context: Context) -> Iterator[Outcome]:
+        """Make exactly one outcome of every row of ``table``, in order.
+
+        Raises:
+            InputError: the table as a whole cannot be used.
+        """
+
+    def time_zone(self, table: RawTable, context: Context) -> str:
+        """The zone the table's days are in: what it states, else the installation's."""
+        return table.stated.time_zone or context.settings.time_zone
+
+    def explain(self, table: RawTable, synonyms: Synonyms | None = None) -> list[ColumnUse]:
+        """What each column was taken for."""
+        synonyms = synonyms or load_synonyms()
+        match = self.recognise(table, synonyms)
+        used = {column.index: name for name, column in (match.fields if match else {}).items()}
+        return [
+            ColumnUse(c.title, used.get(c.index) or ("personal" if synonyms.personal(c.name) else None), c.note or "")
+            for c in table.columns
+        ]
+
+    def kept(self, fields: Mapping[str, Column], row: Row, synonyms: Synonyms) -> dict[str, str]:
+        """The cells of a row that a quarantine may hold: known fields only, nothing personal, addresses struck out."""
+        kept: dict[str, str] = {}
+        for name, column in fields.items():
+            if name in self.private or synonyms.personal(column.name) or column.index >= len(row.cells):
+                continue
+            cell = row.cells[column.index]
+            if cell is not None and cell != "":
+                kept[column.title] = scrub(str(cell))[:500]
+        return kept
+
+
+def bind(table: RawTable, family: str, synonyms: Synonyms) -> dict[str, Column]:
+    """Field → column. A header listed as it stands wins over one that matches without its bracket; then the first."""
+    exact: dict[str, Column] = {}
+    loose: dict[str, Column] = {}
+    for column in table.columns:
+        if (name := synonyms.field(family, column.name)) is not None:
+            (exact if synonyms.is_exact(family, column.name) else loose).setdefault(name, column)
+    return {**loose, **exact}
+
+
+# --- the registry ----------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def all_layouts() -> tuple[Layout, ...]:
+    """Every layout, in the order of :data:`MODULES`."""
+    present = [m for m in MODULES if importlib.util.find_spec(m) is not None]
+    return tuple(layout for module in present for layout in importlib.import_module(module).LAYOUTS)
+
+
+def layout_named(name: str) -> Layout:
+    """The layout called ``name``.
+
+    Raises:
+        KeyError: there is none.
+    """
+    return {layout.name: layout for layout in all_layouts()}[name]
+
+
+def recognise(
+    table: RawTable, synonyms: Synonyms | None = None, *, sources: Sequence[str] = ()
+) -> tuple[Layout, Match]:
+    """The layout that explains a table best.
+
+    Args:
+        sources: only layouts of these sources are considered; all by default.
+
+    Raises:
+        InputError: ``missing_column`` when the closest layout lacks a required column, ``unknown_layout`` when nothing
+            comes close. The message names the columns found and those needed.
+    """
+    synonyms = synonyms or load_synonyms()
+    matches = [
+        (layout, match)
+        for layout in all_layouts()
+        if (not sources or layout.source in sources) and (match := layout.recognise(table, synonyms)) is not None
+    ]
+    complete = [m for m in matches if not m[1].missing]
+    if complete:
+        return max(complete, key=lambda m: m[1].score)
+    found = ", ".join(c.title for c in table.columns[:12]) + (", …" if len(table.columns) > 12 else "")
+    close = max(matches, key=lambda m: m[1].score - 2 * len(m[1].missing), default=None)
+    if close is not None and len(close[1].fields) >= 2 and len(close[1].missing) <= len(close[1].fields):
+        layout, match = close
+        raise InputError([
+            table.problem(
+                "missing_column",
+                f"this looks like {layout.name}, but the column {name!r} is missing; columns found: {found}",
+                row=table.header_row, column=name,
+            )
+            for name in match.missing
+        ])  # fmt: skip
+    raise InputError([
+        table.problem(
+            "unknown_layout",
+            f"the columns are of no known report ({found}); `turnout ingest --explain` shows what each was taken for, "
+            "`turnout templates` writes sheets to fill in, and headers.yaml in the home folder adds names of columns",
+            row=table.header_row,
+        )
+    ])  # fmt: skip
+
+
+# --- helpers for layouts ---------------------------------------------------------------------------------------------
+
+#: Texts are cached per column up to this many different ones; exports repeat most of theirs.
+_CACHE_LIMIT = 50_000
+
+
+class Parser:
+    """A cell parser that remembers texts it has seen. Errors come back as values: all of a row are collected."""
+
+    __slots__ = ("_cache", "_parse")
+
+    def __init__(self, parse: Callable[[Cell], Any]) -> None:
+        self._parse = parse
+        self._cache: dict[str, Any] = {}
+
+    def __call__(self, cell: Cell) -> Any:
+        """The value, or the :class:`CellError` that says why there is none."""
+        if cell.__class__ is str:
+            try:
+                return self._cache[cell]
+            except KeyError:
+                pass
+        try:
+            value = self._parse(cell)
+        except CellError as error:
+            value = error.with_traceback(None)
+        if cell.__class__ is str:
+            if len(self._cache) >= _CACHE_LIMIT:
+                self._cache.clear()
+            self._cache[cell] = value
+        return value
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """What a column-by-column look at the whole table settled.
+
+    Attributes:
+        order: field → whether ``3/4/2026`` is in March or April; ``None`` is unsettled.
+        mark: field → the decimal mark of the column.
+    """
+
+    order: Mapping[str, DateOrder | None]
+    mark: Mapping[str, DecimalMark]
+
+
+def learn(
+    table: RawTable,
+    *,
+    dates: Mapping[str, Column],
+    numbers: Mapping[str, Column],
+    hint: DateOrder | None = None,
+    also: Callable[[Row], None] | None = None,
+) -> Conventions:
+    """Read the whole table once and settle date order and decimal mark of each column.
+
+    Args:
+        hint: the date order known of this platform in this language, used where nothing else speaks.
+        also: called with every row, for what a layout wants to know beforehand itself.
+
+    Raises:
+        InputError: a column's dates contradict one another.
+    """
+    date_columns = [(name, column.index, DateColumn()) for name, column in dates.items()]
+    number_columns = [(name, column.index, NumberColumn()) for name, column in numbers.items()]
+    for row in table.rows():
+        cells = row.cells
+        width = len(cells)
+        for _, index, known_dates in date_columns:
+            if index < width:
+                known_dates.add(cells[index])
+        for _, index, known_numbers in number_columns:
+            if index < width:
+                known_numbers.add(cells[index])
+        if also is not None:
+            also(row)
+    order: dict[str, DateOrder | None] = {}
+    for name, index, known in date_columns:
+        try:
+            order[name] = known.decide(table.language, table.stated.period, hint)
+        except CellError as error:
+            title = table.columns[index].title
+            raise InputError([table.problem(error.code, error.message, column=title)]) from error
+    fallback = language_mark(table.language)
+    return Conventions(order, {name: known.decide(fallback) for name, _, known in number_columns})
+
+
+@lru_cache(maxsize=1)
+def _total_pattern(words: frozenset[str]) -> re.Pattern[str]:
+    listed = "|".join(sorted((re.escape(w) for w in words), key=len, reverse=True))
+    return re.compile(rf"^(?:{listed})(?:\s*[:：;\-–—(（].*|\s*\d+)?$", re.IGNORECASE)
+
+
+def is_total_word(cell: Cell, synonyms: Synonyms) -> bool:
+    """Whether a cell says "total" in any language known: ``Total``, ``合計``, ``Total: Account``, ``Gesamt (12)``."""
+    return isinstance(cell, str) and _total_pattern(synonyms.total_words).match(fold(cell).casefold()) is not None
+
+
+def is_blank(cell: Cell) -> bool:
+    """Whether a cell is empty or only white space; a dash is not blank."""
+    return cell is None or (isinstance(cell, str) and not cell.strip("\ufeff \t\r\n\u3000\xa0"))
+
+
+def is_empty(cell: Cell) -> bool:
+    """Whether a cell says nothing: blank, or dashes."""
+    return cell is None or (isinstance(cell, str) and is_unknown(cell))
+
+
+def too_wide(table: RawTable, row: Row) -> Rejected | None:
+    """A row with more cells than headers: its cells may be in wrong columns, so nothing of it is used or kept."""
+    width = len(table.columns)
+    if len(row.cells) <= width or all(is_blank(c) for c in row.cells[width:]):
+        return None
+    message = (
+        f"the row has {len(row.cells)} cells under {width} headers; a text with the delimiter in it probably lacks "
+        "its quotation marks"
+    )
+    return Rejected(row.number, (table.problem("too_many_cells", message, row=row.number),))
+
+
+def problem_of(table: RawTable, row: Row, column: Column, error: CellError) -> Problem:
+    """The problem of one cell, with addresses and numbers of persons struck out."""
+    cell = row.cells[column.index] if column.index < len(row.cells) else None
+    value = None if cell is None else scrub(str(cell))[:200]
+    return table.problem(error.code, scrub(error.message), row=row.number, column=column.title, value=value)
