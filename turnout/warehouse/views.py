@@ -86,22 +86,19 @@ LEFT JOIN {SCHEMA}.campaign c USING (organisation, source, account, campaign_id)
 """
 
 _MAIL_COUNTED = f"""
-WITH category AS (
-    SELECT organisation, source, account, event_id, tactic_id, category,
-           row_number() OVER (
-               PARTITION BY organisation, source, account, event_id, tactic_id
-               ORDER BY sum(delivered) DESC NULLS LAST, category
-           ) AS place
+WITH mail AS (
+    SELECT *, sum(delivered) OVER (PARTITION BY organisation, source, account, event_id, tactic_id, category) AS total
     FROM {SCHEMA}.email_performance
     WHERE tactic_id IS NOT NULL
-    GROUP BY organisation, source, account, event_id, tactic_id, category
+), largest AS (
+    SELECT *, first_value(category) OVER (
+        PARTITION BY organisation, source, account, event_id, tactic_id ORDER BY total DESC NULLS LAST, category
+    ) AS counted_category
+    FROM mail
 )
-SELECT m.organisation, m.source, m.account, m.category, m.tactic_id, m.event_id, m.date, m.delivered,
-       m.unique_clicks AS clicks
-FROM {SCHEMA}.email_performance m
-JOIN category c
-  ON c.organisation = m.organisation AND c.source = m.source AND c.account = m.account AND c.category = m.category
- AND c.tactic_id = m.tactic_id AND c.event_id IS NOT DISTINCT FROM m.event_id AND c.place = 1
+SELECT organisation, source, account, category, tactic_id, event_id, date, delivered, unique_clicks AS clicks
+FROM largest
+WHERE category = counted_category
 """
 
 _TACTIC_DAILY = f"""
@@ -120,120 +117,168 @@ LEFT JOIN {SCHEMA}.event e ON e.organisation = f.organisation AND e.event_id = f
 GROUP BY f.organisation, f.tactic_id, f.event_id, e.category, f.date
 """
 
-#: The registration system's word on each event: confirmed people, those of known origin, those with known attendance.
-_REGISTERED = f"""
-    SELECT organisation, event_id,
-           coalesce(sum(quantity) FILTER (WHERE status = 'confirmed'), 0) AS confirmed,
-           coalesce(sum(quantity) FILTER (
-               WHERE status = 'confirmed' AND (tactic_id IS NOT NULL OR btrim(source_label) <> '')
-           ), 0) AS origin_known,
-           sum(quantity) FILTER (WHERE status = 'confirmed' AND attended) AS attended,
-           sum(quantity) FILTER (WHERE status = 'confirmed' AND attended IS NOT NULL) AS attendance_known,
-           min(date) AS first_date
-    FROM {SCHEMA}.registration
-    WHERE event_id IS NOT NULL
-    GROUP BY organisation, event_id
-"""
+#: What is said of an event and a tactic, column by column: its type and how pieces of it combine. Columns from
+#: ``confirmed`` on are said of the event as a whole (tactic NULL).
+_SAID = {
+    "ads_spend": ("numeric", "max"),
+    "ads_reach": ("numeric", "max"),
+    "ads_clicks": ("numeric", "max"),
+    "claimed": ("numeric", "max"),
+    "has_days": ("boolean", "bool_or"),
+    "first_date": ("date", "min"),
+    "mail_reach": ("numeric", "max"),
+    "mail_clicks": ("numeric", "max"),
+    "sheet_spend": ("numeric", "max"),
+    "sheet_hours": ("numeric", "max"),
+    "sheet_reach": ("numeric", "max"),
+    "sheet_clicks": ("numeric", "max"),
+    "stated": ("numeric", "max"),
+    "reported": ("numeric", "max"),
+    "reported_spend": ("numeric", "max"),
+    "attributed": ("numeric", "max"),
+    "confirmed": ("numeric", "max"),
+    "origin_known": ("numeric", "max"),
+    "attended": ("numeric", "max"),
+    "attendance_known": ("numeric", "max"),
+    "listed": ("numeric", "max"),
+    "listed_attended": ("numeric", "max"),
+    "reported_total": ("numeric", "max"),
+    "reported_attendees": ("numeric", "max"),
+    "brought": ("numeric", "max"),
+    "brought_spend": ("numeric", "max"),
+    "brought_hours": ("numeric", "max"),
+}
 
-#: Lists of one event overlap, so the largest counts.
-_ATTENDANCE = f"""
-    SELECT DISTINCT ON (organisation, event_id) organisation, event_id, registered, attended
-    FROM {SCHEMA}.attendance
-    ORDER BY organisation, event_id, registered DESC, attended DESC, source
-"""
+
+def _said(*pieces: tuple[str, str, dict[str, str]]) -> str:
+    """Rows by organisation, event and tactic with the columns that ``pieces`` speak of.
+
+    Each piece is (tactic, FROM clause, column: expression). They are stacked and grouped rather than joined: whatever
+    the planner knows of the tables, it cannot choose a nested loop, and a filter on the organisation reaches each.
+    """
+    columns = [name for name in _SAID if any(name in said for _, _, said in pieces)]
+    stacked = " UNION ALL ".join(
+        f"SELECT organisation, event_id, {tactic} AS tactic_id, "
+        + ", ".join(f"CAST({said.get(name, 'NULL')} AS {_SAID[name][0]}) AS {name}" for name in columns)
+        + f" FROM {source}"
+        for tactic, source, said in pieces
+    )
+    combined = ", ".join(f"{_SAID[name][1]}({name}) AS {name}" for name in columns)
+    return f"SELECT organisation, event_id, tactic_id, {combined} FROM ({stacked}) s GROUP BY 1, 2, 3"
+
+
+def _all_known(column: str) -> str:
+    """The sum, unless one of its parts is unknown."""
+    return f"CASE WHEN bool_and({column} IS NOT NULL) THEN sum({column}) END"
+
+
+_CONFIRMED = "FILTER (WHERE status = 'confirmed')"
+
+#: The registration system's word on an event.
+_REGISTERED = (
+    "NULL",
+    f"{SCHEMA}.registration WHERE event_id IS NOT NULL GROUP BY organisation, event_id",
+    {
+        "confirmed": f"coalesce(sum(quantity) {_CONFIRMED}, 0)",
+        "origin_known": "coalesce(sum(quantity) FILTER ("
+        "WHERE status = 'confirmed' AND (tactic_id IS NOT NULL OR btrim(source_label) <> '')), 0)",
+        "attended": "sum(quantity) FILTER (WHERE status = 'confirmed' AND attended)",
+        "attendance_known": "sum(quantity) FILTER (WHERE status = 'confirmed' AND attended IS NOT NULL)",
+        "first_date": "min(date)",
+    },
+)
+#: Attendance lists of one event overlap, so the largest counts.
+_LISTED = (
+    "NULL",
+    f"(SELECT DISTINCT ON (organisation, event_id) * FROM {SCHEMA}.attendance"
+    " ORDER BY organisation, event_id, registered DESC, attended DESC, source) a",
+    {"listed": "registered", "listed_attended": "attended"},
+)
+_REPORTED_TOTAL = (
+    "NULL",
+    f"{SCHEMA}.outcome WHERE tactic_id = ''",
+    {"reported_total": "registrations", "reported_attendees": "attendees"},
+)
 
 _EVENT_TACTIC = f"""
-WITH ads AS (
-    SELECT organisation, event_id, tactic_id, sum(spend_base) AS spend_base, sum(impressions) AS reach,
-           sum(clicks) AS clicks, sum(registrations_claimed) AS registrations, min(date) AS first_date,
-           bool_or(period_end = date) AS is_daily
-    FROM {SCHEMA}.ad_counted
-    WHERE event_id IS NOT NULL AND tactic_id IS NOT NULL
-    GROUP BY organisation, event_id, tactic_id
-), mail AS (
-    SELECT organisation, event_id, tactic_id, sum(delivered) AS reach, sum(clicks) AS clicks, min(date) AS first_date
-    FROM {SCHEMA}.mail_counted
-    WHERE event_id IS NOT NULL
-    GROUP BY organisation, event_id, tactic_id
-), sheet AS (
-    SELECT organisation, event_id, tactic_id,
-           CASE WHEN bool_and(cost_base IS NOT NULL) THEN sum(cost_base) END AS spend_base,
-           CASE WHEN bool_and(staff_hours IS NOT NULL) THEN sum(staff_hours) END AS staff_hours,
-           CASE WHEN bool_and(reach IS NOT NULL) THEN sum(reach) END AS reach,
-           CASE WHEN bool_and(clicks IS NOT NULL) THEN sum(clicks) END AS clicks,
-           CASE WHEN bool_and(registrations IS NOT NULL) THEN sum(registrations) END AS registrations
-    FROM {SCHEMA}.tactic_result
-    WHERE event_id IS NOT NULL
-    GROUP BY organisation, event_id, tactic_id
-), reported AS (
-    SELECT o.organisation, o.event_id, o.tactic_id, o.registrations,
-           CASE WHEN o.currency = e.base_currency THEN o.spend
-                WHEN o.currency = e.currency THEN o.spend * e.fx_rate END AS spend_base
-    FROM {SCHEMA}.outcome o
-    JOIN {SCHEMA}.event e USING (organisation, event_id)
-    WHERE o.tactic_id <> ''
-), attributed AS (
-    SELECT organisation, event_id, tactic_id, min(date) AS first_date,
-           coalesce(sum(quantity) FILTER (WHERE status = 'confirmed'), 0) AS registrations
-    FROM {SCHEMA}.registration
-    WHERE event_id IS NOT NULL AND tactic_id IS NOT NULL
-    GROUP BY organisation, event_id, tactic_id
-), registered AS ({_REGISTERED}
-), known AS (
-    SELECT organisation, event_id, tactic_id FROM ads
-    UNION SELECT organisation, event_id, tactic_id FROM mail
-    UNION SELECT organisation, event_id, tactic_id FROM sheet
-    UNION SELECT organisation, event_id, tactic_id FROM reported
-    UNION SELECT organisation, event_id, tactic_id FROM attributed
-), attended AS ({_ATTENDANCE}
-), chosen AS (
-    SELECT k.organisation, k.event_id, k.tactic_id, e.event_date, e.category AS segment_id, e.format, e.is_simulated,
-           CASE WHEN ads.spend_base IS NOT NULL AND ads.is_daily THEN 'platform_daily'
-                WHEN ads.spend_base IS NOT NULL THEN 'platform_period'
-                WHEN sheet.spend_base IS NOT NULL THEN 'tactic_result'
-                WHEN reported.spend_base IS NOT NULL THEN 'outcome' END AS spend_basis,
-           coalesce(ads.spend_base, sheet.spend_base, reported.spend_base) AS spend_base,
-           sheet.staff_hours,
-           coalesce(ads.reach, mail.reach, sheet.reach) AS reach,
-           -- reach and clicks come from one system, or their ratio would mean nothing
-           CASE WHEN ads.reach IS NOT NULL THEN ads.clicks
-                WHEN mail.reach IS NOT NULL THEN mail.clicks
-                WHEN sheet.reach IS NOT NULL THEN sheet.clicks
-                ELSE coalesce(ads.clicks, mail.clicks, sheet.clicks) END AS clicks,
-           least(ads.first_date, mail.first_date, attributed.first_date) AS first_date,
-           ads.registrations AS registrations_claimed,
-           attributed.registrations AS attributed, sheet.registrations AS stated,
-           reported.registrations AS reported,
-           registered.confirmed > 0 AND registered.origin_known >= registered.confirmed * {ORIGIN_KNOWN_SHARE}
-               AS is_origin_known,
-           coalesce(registered.confirmed, attended.registered, whole.registrations, e.actual_registrations)
-               AS event_registrations
-    FROM known k
-    JOIN {SCHEMA}.event e USING (organisation, event_id)
-    LEFT JOIN ads USING (organisation, event_id, tactic_id)
-    LEFT JOIN mail USING (organisation, event_id, tactic_id)
-    LEFT JOIN sheet USING (organisation, event_id, tactic_id)
-    LEFT JOIN reported USING (organisation, event_id, tactic_id)
-    LEFT JOIN attributed USING (organisation, event_id, tactic_id)
-    LEFT JOIN registered USING (organisation, event_id)
-    LEFT JOIN attended USING (organisation, event_id)
-    LEFT JOIN {SCHEMA}.outcome whole
-      ON whole.organisation = k.organisation AND whole.event_id = k.event_id AND whole.tactic_id = ''
+WITH said AS ({
+    _said(
+        (
+            "tactic_id",
+            f"{SCHEMA}.ad_counted WHERE event_id IS NOT NULL AND tactic_id IS NOT NULL"
+            " GROUP BY organisation, event_id, tactic_id",
+            {
+                "ads_spend": "sum(spend_base)",
+                "ads_reach": "sum(impressions)",
+                "ads_clicks": "sum(clicks)",
+                "claimed": "sum(registrations_claimed)",
+                "has_days": "bool_or(period_end = date)",
+                "first_date": "min(date)",
+            },
+        ),
+        (
+            "tactic_id",
+            f"{SCHEMA}.mail_counted WHERE event_id IS NOT NULL GROUP BY organisation, event_id, tactic_id",
+            {"mail_reach": "sum(delivered)", "mail_clicks": "sum(clicks)", "first_date": "min(date)"},
+        ),
+        (
+            "tactic_id",
+            f"{SCHEMA}.tactic_result WHERE event_id IS NOT NULL GROUP BY organisation, event_id, tactic_id",
+            {
+                "sheet_spend": _all_known("cost_base"),
+                "sheet_hours": _all_known("staff_hours"),
+                "sheet_reach": _all_known("reach"),
+                "sheet_clicks": _all_known("clicks"),
+                "stated": _all_known("registrations"),
+            },
+        ),
+        (
+            "tactic_id",
+            f"{SCHEMA}.outcome o JOIN {SCHEMA}.event e USING (organisation, event_id) WHERE tactic_id <> ''",
+            {
+                "reported": "registrations",
+                "reported_spend": "CASE WHEN o.currency = e.base_currency THEN o.spend"
+                " WHEN o.currency = e.currency THEN o.spend * e.fx_rate END",
+            },
+        ),
+        (
+            "tactic_id",
+            f"{SCHEMA}.registration WHERE event_id IS NOT NULL AND tactic_id IS NOT NULL"
+            " GROUP BY organisation, event_id, tactic_id",
+            {"attributed": f"coalesce(sum(quantity) {_CONFIRMED}, 0)", "first_date": "min(date)"},
+        ),
+        _REGISTERED,
+        _LISTED,
+        _REPORTED_TOTAL,
+    )
+}
+), told AS (
+    SELECT s.organisation, s.event_id, s.tactic_id, ads_spend, ads_reach, ads_clicks, claimed, has_days, first_date,
+           mail_reach, mail_clicks, sheet_spend, sheet_hours, sheet_reach, sheet_clicks, stated, reported,
+           reported_spend, attributed, e.event_date, e.category AS segment_id, e.format, e.is_simulated,
+           max(confirmed) OVER event AS confirmed, max(origin_known) OVER event AS origin_known,
+           coalesce(
+               max(confirmed) OVER event, max(listed) OVER event, max(reported_total) OVER event, e.actual_registrations
+           ) AS event_registrations
+    FROM said s
+    JOIN {SCHEMA}.event e ON e.organisation = s.organisation AND e.event_id = s.event_id
+    WINDOW event AS (PARTITION BY s.organisation, s.event_id)
 ), based AS (
     SELECT *,
-           CASE WHEN is_origin_known THEN 'registration_system'
+           CASE WHEN confirmed > 0 AND origin_known >= confirmed * {ORIGIN_KNOWN_SHARE} THEN 'registration_system'
                 WHEN stated IS NOT NULL THEN 'tactic_result'
                 WHEN reported IS NOT NULL THEN 'outcome'
                 WHEN attributed > 0 THEN 'registration_system'
-                WHEN registrations_claimed IS NOT NULL THEN 'claimed' END AS registrations_basis
-    FROM chosen
+                WHEN claimed IS NOT NULL THEN 'claimed' END AS registrations_basis
+    FROM told
+    WHERE tactic_id IS NOT NULL
 ), unscaled AS (
     SELECT *,
            CASE registrations_basis
-                WHEN 'registration_system' THEN coalesce(attributed, 0)::numeric
+                WHEN 'registration_system' THEN coalesce(attributed, 0)
                 WHEN 'tactic_result' THEN stated
                 WHEN 'outcome' THEN reported
-                WHEN 'claimed' THEN registrations_claimed END AS figure,
+                WHEN 'claimed' THEN claimed END AS figure,
            CASE registrations_basis
                 WHEN 'registration_system' THEN 1 WHEN 'tactic_result' THEN 2 WHEN 'outcome' THEN 2 ELSE 3
            END AS standing
@@ -249,68 +294,72 @@ WITH ads AS (
     FROM unscaled
     WINDOW event AS (PARTITION BY organisation, event_id)
 )
-SELECT organisation, event_id, tactic_id, event_date, segment_id, format, spend_base, staff_hours, reach, clicks,
+SELECT organisation, event_id, tactic_id, event_date, segment_id, format,
+       coalesce(ads_spend, sheet_spend, reported_spend) AS spend_base,
+       sheet_hours AS staff_hours,
+       -- reach and clicks come from one system, or their ratio would mean nothing
+       coalesce(ads_reach, mail_reach, sheet_reach) AS reach,
+       CASE WHEN ads_reach IS NOT NULL THEN ads_clicks
+            WHEN mail_reach IS NOT NULL THEN mail_clicks
+            WHEN sheet_reach IS NOT NULL THEN sheet_clicks
+            ELSE coalesce(ads_clicks, mail_clicks, sheet_clicks) END AS clicks,
        CASE WHEN standing = 2 AND all_stated > left_by_system THEN figure * left_by_system / all_stated
             WHEN standing = 3 AND all_claimed > left_by_system - all_stated
                 THEN figure * greatest(left_by_system - all_stated, 0) / nullif(all_claimed, 0)
             ELSE figure END AS registrations,
-       registrations_basis, registrations_claimed, spend_basis, first_date, is_simulated
+       registrations_basis, claimed AS registrations_claimed,
+       CASE WHEN ads_spend IS NOT NULL AND has_days THEN 'platform_daily'
+            WHEN ads_spend IS NOT NULL THEN 'platform_period'
+            WHEN sheet_spend IS NOT NULL THEN 'tactic_result'
+            WHEN reported_spend IS NOT NULL THEN 'outcome' END AS spend_basis,
+       first_date, is_simulated
 FROM room
 """
 
 _EVENT_SUMMARY = f"""
-WITH registered AS ({_REGISTERED}
-), attended AS ({_ATTENDANCE}
-), brought AS (
-    SELECT organisation, event_id, sum(registrations) AS registrations, sum(spend_base) AS spend_base,
-           sum(staff_hours) AS staff_hours
-    FROM {SCHEMA}.event_tactic
-    GROUP BY organisation, event_id
-), whole AS (
-    SELECT organisation, event_id, registrations, attendees FROM {SCHEMA}.outcome WHERE tactic_id = ''
-), chosen AS (
-    SELECT e.organisation, e.event_id, e.event_date, e.category AS segment_id, e.format, e.is_simulated,
-           CASE WHEN e.price IS NULL THEN NULL
-                WHEN e.currency = e.base_currency OR e.price = 0 THEN e.price
+WITH said AS ({
+    _said(
+        _REGISTERED,
+        _LISTED,
+        _REPORTED_TOTAL,
+        (
+            "NULL",
+            f"{SCHEMA}.event_tactic GROUP BY organisation, event_id",
+            {"brought": "sum(registrations)", "brought_spend": "sum(spend_base)", "brought_hours": "sum(staff_hours)"},
+        ),
+        ("NULL", f"{SCHEMA}.event", {}),
+    )
+}
+), told AS (
+    SELECT s.*, e.event_date, e.category AS segment_id, e.format, e.is_simulated,
+           CASE WHEN e.price = 0 OR e.currency = e.base_currency THEN e.price
                 ELSE e.price * e.fx_rate END AS price_base,
-           coalesce(registered.confirmed, attended.registered, whole.registrations, e.actual_registrations)
-               AS registrations,
-           CASE WHEN registered.confirmed IS NOT NULL THEN 'registration_system'
-                WHEN attended.registered IS NOT NULL THEN 'attendance'
-                WHEN whole.registrations IS NOT NULL THEN 'outcome'
+           coalesce(confirmed, listed, reported_total, e.actual_registrations) AS registrations,
+           CASE WHEN confirmed IS NOT NULL THEN 'registration_system'
+                WHEN listed IS NOT NULL THEN 'attendance'
+                WHEN reported_total IS NOT NULL THEN 'outcome'
                 WHEN e.actual_registrations IS NOT NULL THEN 'organiser' END AS registrations_basis,
-           CASE WHEN registered.confirmed > 0 THEN registered.origin_known END AS origin_known,
-           coalesce(brought.registrations, CASE WHEN registered.origin_known > 0 THEN 0 END) AS attributed,
-           registered.first_date AS first_registration,
-           coalesce(registered.attendance_known, 0) > 0 AS is_attendance_recorded,
-           registered.attended AS attended_rows, registered.attendance_known,
-           attended.attended AS attended_list, attended.registered AS registered_list,
-           coalesce(whole.attendees, e.actual_attendees) AS attendees_stated,
-           coalesce(whole.registrations, e.actual_registrations) AS registrations_stated,
-           brought.spend_base, brought.staff_hours
-    FROM {SCHEMA}.event e
-    LEFT JOIN registered USING (organisation, event_id)
-    LEFT JOIN attended USING (organisation, event_id)
-    LEFT JOIN brought USING (organisation, event_id)
-    LEFT JOIN whole USING (organisation, event_id)
+           coalesce(brought, CASE WHEN origin_known > 0 THEN 0 END) AS attributed_registrations,
+           coalesce(reported_attendees, e.actual_attendees) AS attendees_stated,
+           coalesce(reported_total, e.actual_registrations) AS registrations_stated
+    FROM said s
+    JOIN {SCHEMA}.event e ON e.organisation = s.organisation AND e.event_id = s.event_id
 )
 SELECT organisation, event_id, event_date, segment_id, format, price_base, registrations, registrations_basis,
-       origin_known,
-       attributed AS attributed_registrations,
-       CASE WHEN registrations - attributed > 0 THEN registrations - attributed
-            WHEN registrations - attributed <= 0 THEN 0 END AS organic_registrations,
-       first_registration,
-       CASE WHEN is_attendance_recorded THEN coalesce(attended_rows, 0)
-            ELSE coalesce(attended_list, attendees_stated) END AS attendees,
+       CASE WHEN confirmed > 0 THEN origin_known END AS origin_known, attributed_registrations,
+       CASE WHEN registrations > attributed_registrations THEN registrations - attributed_registrations
+            WHEN registrations <= attributed_registrations THEN 0 END AS organic_registrations,
+       first_date AS first_registration,
+       CASE WHEN attendance_known > 0 THEN coalesce(attended, 0)
+            ELSE coalesce(listed_attended, attendees_stated) END AS attendees,
        -- walk-ins can push attendance past registration; a rate is at most one
-       CASE WHEN is_attendance_recorded THEN coalesce(attended_rows, 0)::numeric / attendance_known
-            WHEN attended_list IS NOT NULL
-                THEN least(attended_list, registered_list)::numeric / nullif(registered_list, 0)
-            WHEN attendees_stated IS NOT NULL AND registrations_stated IS NOT NULL
-                THEN least(attendees_stated, registrations_stated)::numeric / nullif(registrations_stated, 0)
+       CASE WHEN attendance_known > 0 THEN coalesce(attended, 0) / attendance_known
+            WHEN listed > 0 THEN least(listed_attended, listed) / listed
+            WHEN registrations_stated > 0 AND attendees_stated IS NOT NULL
+                THEN least(attendees_stated, registrations_stated) / registrations_stated::numeric
        END AS show_up_rate,
-       spend_base, staff_hours, is_simulated
-FROM chosen
+       brought_spend AS spend_base, brought_hours AS staff_hours, is_simulated
+FROM told
 """
 
 _SEGMENT_DAILY = f"""

@@ -1,0 +1,557 @@
+"""Compute feature snapshots from the warehouse, in SQL, many days at once.
+
+A snapshot of day *t* uses
+
+* outcomes of events whose day is before *t* (``event_tactic``, ``event_summary``: figures grow until the event's day),
+* reach, clicks and spend by day, of days before *t* (``tactic_daily``), also of events still to come,
+* registrations by day, of days before *t* (``segment_daily``).
+
+Nothing dated *t* or later enters, whatever the warehouse holds by now.
+
+Shrinkage (Bühlmann and Straub, "Glaubwürdigkeit für Schadensätze", 1970; the empirical-Bayes estimator of credibility
+theory). For one rate and one snapshot, group *g* (a tactic) has the count ``y_g`` on the exposure ``e_g`` in the long
+window, made of ``n_g`` parts (events or days) with ``q_g = Σ y²/e`` over them. With the pooled rate ``m = Σy / Σe`` and
+the expected count ``μ_g = m·e_g``::
+
+    within  = (Σ_g q_g/m − Σ_g y_g²/μ_g) / Σ_g (n_g − 1)          variance of a part in units of Poisson's, at least 1
+    between = (Σ_g y_g²/μ_g − Σμ − (G − 1)·within) / (Σμ − Σμ²/Σμ)    variance of the true rates around m, relative
+    k       = within / between                                    at least 1; infinite where between ≤ 0: full pooling
+    rate_g  = m · (y_g + k) / (μ_g + k)
+
+A shorter window is shrunk in the same way and with the same ``k`` towards the long window's rate. A tactic's rate in a
+segment is shrunk towards the tactic's own, its strength estimated over all tactics' segments together.
+
+Written once per (organisation, snapshot): running again with the same facts changes nothing. See
+:mod:`feature_repo.schema` for what happens when facts changed since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, Table, text
+
+from feature_repo import names, schema
+from turnout import taxonomy
+from turnout.settings import Settings
+from turnout.tactics import load_catalogue
+from turnout.warehouse.engine import create_engine
+
+log = structlog.get_logger(__name__)
+
+_LONG = names.LONG_WINDOW
+
+#: Rates over events, each ``(numerator, exposure)`` in columns of the temporary table ``played``.
+_EVENT_RATES = {
+    "registrations_per_1000": ("registrations", "spend / 1000"),
+    "registrations_per_hour": ("registrations", "hours"),
+    "cvr": ("registrations", "clicks"),
+}
+#: Plain ratios and rates over days, in columns of ``attention``.
+_DAILY_RATES = {
+    "ctr": ("clicks", "reach"),
+    "cost_per_click": ("spend", "clicks"),
+    "cost_per_mille": ("spend", "reach / 1000"),
+}
+_SEGMENT_RATES = {
+    "registrations_per_event": ("registrations", "1"),
+    "organic_per_event": ("organic", "1"),
+    "show_up_rate": ("registrations * show_up_rate", "registrations"),
+}
+
+#: One row per past event × tactic with a known outcome; one per tactic, segment and day of attention; one per event.
+_FACTS = f"""
+CREATE TEMP TABLE played ON COMMIT DROP AS
+SELECT event_id, tactic_id, segment_id, event_date AS date, registrations::float8 AS registrations,
+       spend_base::float8 AS spend, staff_hours::float8 AS hours, reach::float8 AS reach, clicks::float8 AS clicks
+FROM turnout.event_tactic
+WHERE organisation = :organisation AND event_date < :last_day;
+
+CREATE TEMP TABLE attention ON COMMIT DROP AS
+WITH daily AS (
+    SELECT event_id, tactic_id, segment_id, date, reach::float8 AS reach, clicks::float8 AS clicks,
+           spend_base::float8 AS spend
+    FROM turnout.tactic_daily
+    WHERE organisation = :organisation AND date < :last_day
+)
+SELECT tactic_id, segment_id, date, sum(reach) AS reach, sum(clicks) AS clicks, sum(spend) AS spend
+FROM (
+    SELECT tactic_id, segment_id, date, reach, clicks, spend FROM daily
+    UNION ALL
+    SELECT tactic_id, segment_id, date, reach, clicks, spend FROM played
+    WHERE NOT EXISTS (SELECT FROM daily WHERE daily.event_id = played.event_id AND daily.tactic_id = played.tactic_id)
+) AS fact
+WHERE date >= CAST(:first_day AS date) - {_LONG}
+GROUP BY tactic_id, segment_id, date;
+
+DELETE FROM played WHERE registrations IS NULL;
+
+CREATE TEMP TABLE held ON COMMIT DROP AS
+SELECT segment_id, event_date AS date, registrations::float8 AS registrations,
+       organic_registrations::float8 AS organic, show_up_rate::float8 AS show_up_rate
+FROM turnout.event_summary
+WHERE organisation = :organisation AND event_date < :last_day AND registrations IS NOT NULL;
+
+CREATE TEMP TABLE registered ON COMMIT DROP AS
+SELECT segment_id, date, registrations::float8 AS registrations
+FROM turnout.segment_daily
+WHERE organisation = :organisation AND date < :last_day AND date >= CAST(:first_day AS date) - 90 AND registrations > 0;
+
+CREATE TEMP TABLE tactic_list ON COMMIT DROP AS
+SELECT unnest(CAST(:tactics AS text[])) AS tactic_id
+UNION SELECT tactic_id FROM played
+UNION SELECT tactic_id FROM attention;
+
+CREATE TEMP TABLE segment_list ON COMMIT DROP AS
+SELECT unnest(CAST(:segments AS text[])) AS segment_id
+UNION SELECT segment_id FROM held
+UNION SELECT segment_id FROM registered;
+
+ANALYZE snapshot;
+ANALYZE played;
+ANALYZE attention;
+ANALYZE held;
+ANALYZE registered
+"""
+
+
+def refresh(settings: Settings, as_of: date, since: date | None = None) -> dict[str, int]:
+    """Compute the snapshot of ``as_of``, and with ``since`` also every Monday's from then on.
+
+    Args:
+        settings: as yielded by :func:`turnout.runtime.services`; its organisation is computed.
+        as_of: the day a plan is made: facts of the days before it count.
+        since: first day of history to (re)build.
+
+    Returns:
+        Rows per feature table, and the number of ``snapshots``.
+
+    Raises:
+        ValueError: ``since`` is after ``as_of``.
+    """
+    days = names.snapshot_days(since or as_of, as_of)
+    today = names.snapshot_timestamp(datetime.now(settings.zone).date(), settings.zone)
+    engine = create_engine(settings, pool_size=1)
+    try:
+        with engine.begin() as connection:
+            schema.create_tables(connection)
+            connection.execute(
+                text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"),
+                {"key": f"turnout:features:{settings.organisation}"},
+            )
+            _read_facts(connection, settings, days)
+            _compute(connection)
+            counts = {
+                table.name: _write(connection, table, settings.organisation, today) for table in schema.SNAPSHOT_TABLES
+            }
+        if since is not None:
+            _analyze(settings)
+    finally:
+        engine.dispose()
+    log.info("features computed", as_of=as_of.isoformat(), snapshots=len(days), **counts)
+    return {**counts, "snapshots": len(days)}
+
+
+def _run(connection: Connection, sql: str, parameters: dict[str, Any] | None = None) -> None:
+    for statement in sql.split(";\n"):
+        connection.execute(text(statement), parameters or {})
+
+
+def _read_facts(connection: Connection, settings: Settings, days: list[date]) -> None:
+    """The facts that any of the snapshots may see, and what the snapshots speak of, as temporary tables."""
+    _run(connection, "CREATE TEMP TABLE snapshot (day date PRIMARY KEY, at timestamptz NOT NULL) ON COMMIT DROP")
+    connection.execute(
+        text("INSERT INTO snapshot VALUES (:day, :at)"),
+        [{"day": day, "at": names.snapshot_timestamp(day, settings.zone)} for day in days],
+    )
+    _run(
+        connection,
+        _FACTS,
+        {
+            "organisation": settings.organisation,
+            "first_day": days[0],
+            "last_day": days[-1],
+            "tactics": [tactic.id for tactic in load_catalogue().tactics],
+            "segments": list(taxonomy.categories.ids),
+        },
+    )
+
+
+def _parts(rates: dict[str, tuple[str, str]], source: str, tactic: str) -> Iterable[str]:
+    """Per rate: counts and exposures by group and day, where both are known and there is exposure."""
+    for rate, (numerator, exposure) in rates.items():
+        yield f"""
+            SELECT '{rate}' AS rate, {tactic} AS tactic_id, segment_id, date, sum({numerator}) AS y,
+                   sum({exposure}) AS e, sum(power({numerator}, 2) / ({exposure})) AS q, count(*)::float8 AS n
+            FROM {source}
+            WHERE {numerator} IS NOT NULL AND {exposure} > 0
+            GROUP BY 1, 2, 3, 4
+        """
+
+
+def _windows(column: str) -> str:
+    return ", ".join(
+        f"coalesce(sum({column}) FILTER (WHERE bucket <= {window}), 0) AS {column}{window}" for window in names.WINDOWS
+    )
+
+
+def _compute(connection: Connection) -> None:
+    """Fill ``cell`` (counts per snapshot, rate, group and window), then the rates of tactics, segments and both."""
+    parts = [
+        *_parts(_EVENT_RATES, "played", "tactic_id"),
+        *_parts(_DAILY_RATES, "attention", "tactic_id"),
+        *_parts(_SEGMENT_RATES, "held", "''"),
+    ]
+    buckets = " ".join(
+        f"WHEN fact.date >= snapshot.day - {window} THEN {window}" for window in names.WINDOWS
+    )  # fmt: skip
+    _run(
+        connection,
+        f"""
+        CREATE TEMP TABLE cell ON COMMIT DROP AS
+        WITH fact AS ({" UNION ALL ".join(parts)}), aged AS (
+            SELECT snapshot.day, fact.rate, fact.tactic_id, fact.segment_id, CASE {buckets} END AS bucket,
+                   sum(y) AS y, sum(e) AS e, sum(q) AS q, sum(n) AS n
+            FROM snapshot
+            JOIN fact ON fact.date < snapshot.day AND fact.date >= snapshot.day - {_LONG}
+            GROUP BY 1, 2, 3, 4, 5
+        )
+        SELECT day, rate, tactic_id, segment_id, {_windows("y")}, {_windows("e")}, sum(q) AS q, sum(n) AS n
+        FROM aged
+        GROUP BY 1, 2, 3, 4;
+        ANALYZE cell
+        """,
+    )
+    _pool(connection, "tactic_rate", group="tactic_id", where="tactic_id <> ''")
+    _pool(connection, "segment_rate", group="segment_id", where="tactic_id = ''")
+    _pool_within(connection)
+    _tactic_tables(connection)
+    _segment_table(connection)
+
+
+def _shrunk(window: int, pooled: str, prior: str) -> str:
+    """The rate of one window: ``pooled`` times the group's shrunk factor, whose prior mean is ``prior``."""
+    return (
+        f"CASE WHEN k IS NULL THEN {pooled} * {prior}"
+        f" ELSE {pooled} * (y{window} + k * {prior}) / ({pooled} * e{window} + k) END"
+    )
+
+
+def _pool(connection: Connection, table: str, *, group: str, where: str) -> None:
+    """Shrink each group's rate towards the pooled rate. ``pooled_<w>`` columns hold the pooled rate of each window."""
+    sums = ", ".join(f"sum({column}{window}) AS {column}{window}" for column in "ye" for window in names.WINDOWS)
+    pooled = ", ".join(f"sum(y{window}) / nullif(sum(e{window}), 0) AS pooled_{window}" for window in names.WINDOWS)
+    shorter = ", ".join(f"{_shrunk(window, 'm', 'factor')} AS r{window}" for window in names.WINDOWS if window != _LONG)
+    _run(
+        connection,
+        f"""
+        CREATE TEMP TABLE {table} ON COMMIT DROP AS
+        WITH own AS (
+            SELECT day, rate, {group}, {sums}, sum(q) AS q, sum(n) AS n
+            FROM cell WHERE {where} AND {group} IS NOT NULL
+            GROUP BY 1, 2, 3
+        ), pool AS (
+            SELECT day, rate, {pooled}, sum(y{_LONG}) / sum(e{_LONG}) AS m, count(*) AS groups, sum(n) AS n,
+                   sum(q) AS q, sum(y{_LONG}) AS y, sum(e{_LONG}) AS e,
+                   sum(y{_LONG} * y{_LONG} / e{_LONG}) AS ye, sum(e{_LONG} * e{_LONG}) AS ee
+            FROM own GROUP BY 1, 2
+        ), spread AS (
+            SELECT *, CASE WHEN n > groups AND m > 0 THEN greatest((q - ye) / m / (n - groups), 1) ELSE 1 END AS within
+            FROM pool
+        ), strength AS (
+            SELECT day, rate, m, {", ".join(f"pooled_{window}" for window in names.WINDOWS)},
+                   CASE WHEN groups > 1 AND m > 0 AND ye / m - y > (groups - 1) * within
+                        THEN greatest(within * m * (e - ee / e) / (ye / m - y - (groups - 1) * within), 1) END AS k
+            FROM spread
+        ), long AS (
+            SELECT own.*, m, k, {", ".join(f"pooled_{window}" for window in names.WINDOWS)},
+                   CASE WHEN k IS NULL THEN 1 ELSE (y{_LONG} + k) / (m * e{_LONG} + k) END AS factor
+            FROM own JOIN strength USING (day, rate)
+        )
+        SELECT *, m * factor AS r{_LONG}, {shorter}
+        FROM long;
+        ANALYZE {table}
+        """,
+    )
+
+
+def _pool_within(connection: Connection) -> None:
+    """Shrink each tactic's rate in a segment towards the tactic's own, in every window."""
+    rates = ", ".join(f"t.r{window} AS t{window}" for window in names.WINDOWS)
+    windows = ", ".join(
+        f"{_shrunk(window, f't{window}', '1' if window == _LONG else 'factor')} AS r{window}"
+        for window in names.WINDOWS
+    )
+    _run(
+        connection,
+        f"""
+        CREATE TEMP TABLE tactic_segment_rate ON COMMIT DROP AS
+        WITH own AS (
+            SELECT cell.*, {rates}, t.y{_LONG} / t.e{_LONG} AS m, t.e{_LONG} AS tactic_e
+            FROM cell JOIN tactic_rate t USING (day, rate, tactic_id)
+            WHERE cell.segment_id IS NOT NULL AND cell.tactic_id <> ''
+        ), pool AS (
+            SELECT day, rate, count(*) AS groups, count(DISTINCT tactic_id) AS tactics, sum(n) AS n,
+                   sum(q / m) AS q, sum(y{_LONG}) AS y, sum(m * e{_LONG}) AS mu,
+                   sum(y{_LONG} * y{_LONG} / (m * e{_LONG})) AS yy,
+                   sum(m * e{_LONG} * e{_LONG} / tactic_e) AS own_share
+            FROM own WHERE m > 0 GROUP BY 1, 2
+        ), spread AS (
+            SELECT *, CASE WHEN n > groups THEN greatest((q - yy) / (n - groups), 1) ELSE 1 END AS within FROM pool
+        ), strength AS (
+            SELECT day, rate,
+                   CASE WHEN groups > tactics AND yy - 2 * y + mu > (groups - tactics) * within
+                        THEN greatest(
+                            within * (mu - own_share) / (yy - 2 * y + mu - (groups - tactics) * within), 1
+                        ) END AS k
+            FROM spread
+        ), long AS (
+            SELECT own.*, k,
+                   CASE WHEN k IS NULL THEN 1 ELSE (y{_LONG} + k) / (t{_LONG} * e{_LONG} + k) END AS factor
+            FROM own LEFT JOIN strength USING (day, rate)
+        )
+        SELECT *, {windows} FROM long;
+        ANALYZE tactic_segment_rate
+        """,
+    )
+
+
+def _rates(prefix: str, fallback: str | None = None) -> dict[str, str]:
+    """The rate columns of a wide table, from joined rows ``own`` and, where own is absent, the tactic's."""
+    columns = {}
+    for rate in names.RATES:
+        for window in names.WINDOWS:
+            value = f"max(own.r{window}) FILTER (WHERE own.rate = '{rate}')"
+            if fallback:
+                value = f"coalesce({value}, max({fallback}.r{window}) FILTER (WHERE {fallback}.rate = '{rate}'))"
+            columns[f"{prefix}_{rate}_{window}d"] = value
+    return columns
+
+
+def _costs() -> dict[str, str]:
+    """Plain trailing cost levels: these are prices paid, not estimates of a rate."""
+    return {
+        f"tactic_{rate}_{window}d": f"max(own.y{window} / nullif(own.e{window}, 0)) FILTER (WHERE own.rate = '{rate}')"
+        for rate, window in (("cost_per_click", 28), ("cost_per_click", _LONG), ("cost_per_mille", _LONG))
+    }
+
+
+def _columns(expressions: Mapping[str, str]) -> str:
+    return ", ".join(f"{expression} AS {name}" for name, expression in expressions.items())
+
+
+#: What is counted over the past events ``p`` of a group before the snapshot ``s``.
+_LONG_AGO = f"p.date >= s.day - {_LONG}"
+_USES = {
+    **{f"events_{window}d": f"count(*) FILTER (WHERE p.date >= s.day - {window})" for window in names.WINDOWS},
+    "events_total": "count(*)",
+    **{
+        f"{column}_{_LONG}d": f"coalesce(sum(p.{column}) FILTER (WHERE {_LONG_AGO}), 0)"
+        for column in ("registrations", "spend", "hours", "clicks")
+    },
+    **{f"{column}_known": f"count(p.{column}) FILTER (WHERE {_LONG_AGO})" for column in ("spend", "hours")},
+    "days_since_last": "min(s.day - p.date)",
+}
+_MEANS = {
+    "registrations_per_event_365d": "used.registrations_365d / nullif(used.events_365d, 0)",
+    "spend_per_event_365d": "used.spend_365d / nullif(used.spend_known, 0)",
+    "hours_per_event_365d": "used.hours_365d / nullif(used.hours_known, 0)",
+}
+
+
+def _from_uses(prefix: str, features: Iterable[str]) -> dict[str, str]:
+    """Expressions for those ``features`` that come from the table ``used``: a count of nothing is 0, a mean is NULL."""
+    found = {}
+    for feature in features:
+        name = feature.removeprefix(f"{prefix}_")
+        if name in _MEANS:
+            found[feature] = _MEANS[name]
+        elif name == "days_since_last":
+            found[feature] = f"used.{name}"
+        elif name in _USES:
+            found[feature] = f"coalesce(used.{name}, 0)"
+    return found
+
+
+def _tactic_tables(connection: Connection) -> None:
+    """``new_tactic_stats`` and ``new_tactic_segment_stats``: every tactic, and every tactic in every segment."""
+    rated = {**_rates("tactic"), **_costs()}
+    _run(
+        connection,
+        f"""
+        CREATE TEMP TABLE new_tactic_stats ON COMMIT DROP AS
+        WITH used AS (
+            SELECT s.day, p.tactic_id, {_columns(_USES)}
+            FROM snapshot s JOIN played p ON p.date < s.day
+            GROUP BY 1, 2
+        ), rated AS (
+            SELECT own.day, own.tactic_id, {_columns(rated)}
+            FROM tactic_rate own GROUP BY 1, 2
+        )
+        SELECT s.at AS event_timestamp, tactic_id, {", ".join(rated)},
+               {_columns(_from_uses("tactic", names.TACTIC_FEATURES))}
+        FROM snapshot s
+        CROSS JOIN tactic_list
+        LEFT JOIN rated USING (day, tactic_id)
+        LEFT JOIN used USING (day, tactic_id)
+        """,
+    )
+    rated = _rates("tactic_segment", fallback="parent")
+    features = names.TACTIC_SEGMENT_FEATURES
+    _run(
+        connection,
+        f"""
+        CREATE TEMP TABLE new_tactic_segment_stats ON COMMIT DROP AS
+        WITH used AS (
+            SELECT s.day, p.tactic_id, p.segment_id, {_columns(_USES)}
+            FROM snapshot s JOIN played p ON p.date < s.day
+            GROUP BY 1, 2, 3
+        ), rated AS (
+            SELECT day, tactic_id, segment_id, {_columns(rated)}
+            FROM tactic_rate parent
+            CROSS JOIN segment_list
+            LEFT JOIN tactic_segment_rate own USING (day, rate, tactic_id, segment_id)
+            GROUP BY 1, 2, 3
+        )
+        SELECT s.at AS event_timestamp, tactic_id, segment_id, {", ".join(rated)},
+               {_columns(_from_uses("tactic_segment", features))}
+        FROM snapshot s
+        CROSS JOIN tactic_list
+        CROSS JOIN segment_list
+        LEFT JOIN rated USING (day, tactic_id, segment_id)
+        LEFT JOIN used USING (day, tactic_id, segment_id);
+        INSERT INTO new_tactic_segment_stats (event_timestamp, tactic_id, segment_id, {", ".join(features)})
+        SELECT event_timestamp, tactic_id, '{names.ALL_SEGMENTS}',
+               {", ".join(feature.replace("tactic_segment_", "tactic_", 1) for feature in features)}
+        FROM new_tactic_stats
+        """,
+    )
+
+
+def _segment_table(connection: Connection) -> None:
+    """``new_segment_stats``: every segment, and all together."""
+    per_event = {
+        f"segment_{rate}_{window}d": (rate, window)
+        for rate, window in (
+            ("registrations_per_event", 90),
+            ("registrations_per_event", _LONG),
+            ("organic_per_event", _LONG),
+            ("show_up_rate", _LONG),
+        )
+    }
+    own = {
+        feature: f"max(own.r{window}) FILTER (WHERE own.rate = '{rate}')"
+        for feature, (rate, window) in per_event.items()
+    }
+    pooled = {
+        feature: f"max(coalesce(own.pooled_{window}, own.m)) FILTER (WHERE own.rate = '{rate}')"
+        for feature, (rate, window) in per_event.items()
+    }
+    counts = {
+        "segment_events_90d": "count(*) FILTER (WHERE p.date >= s.day - 90)",
+        "segment_events_365d": f"count(*) FILTER (WHERE p.date >= s.day - {_LONG})",
+        "segment_events_total": "count(*)",
+        "segment_days_since_last": "min(s.day - p.date)",
+    }
+    arrivals = {
+        f"segment_registrations_{window}d": f"sum(p.registrations) FILTER (WHERE p.date >= s.day - {window})"
+        for window in (28, 90)
+    }
+    zero = [name for name in (*counts, *arrivals) if name != "segment_days_since_last"]
+
+    def grouped(source: str, expressions: Mapping[str, str]) -> str:
+        """Per segment, and over all segments as the pooled one."""
+        return f"""
+            SELECT s.day, coalesce(p.segment_id, '{names.ALL_SEGMENTS}') AS segment_id, {_columns(expressions)}
+            FROM snapshot s JOIN {source} p ON p.date < s.day
+            GROUP BY GROUPING SETS ((s.day, p.segment_id), (s.day))
+        """
+
+    _run(
+        connection,
+        f"""
+        CREATE TEMP TABLE new_segment_stats ON COMMIT DROP AS
+        WITH held_counts AS ({grouped("held", counts)}
+        ), arrival_counts AS ({grouped("registered", arrivals)}
+        ), pooled AS (
+            SELECT day, {_columns(pooled)} FROM segment_rate own GROUP BY 1
+        ), own AS (
+            SELECT day, segment_id, {_columns(own)} FROM segment_rate own GROUP BY 1, 2
+        )
+        SELECT s.at AS event_timestamp, segment_id,
+               {_columns({feature: f"coalesce(own.{feature}, pooled.{feature})" for feature in per_event})},
+               {_columns({feature: f"coalesce({feature}, 0)" for feature in zero})}, segment_days_since_last
+        FROM snapshot s
+        CROSS JOIN (SELECT segment_id FROM segment_list UNION SELECT '{names.ALL_SEGMENTS}') AS listed
+        LEFT JOIN held_counts USING (day, segment_id)
+        LEFT JOIN arrival_counts USING (day, segment_id)
+        LEFT JOIN pooled USING (day)
+        LEFT JOIN own USING (day, segment_id)
+        """,
+    )
+
+
+def _write(connection: Connection, table: Table, organisation: str, today: datetime) -> int:
+    """Store the computed snapshots of one view; returns the rows that the snapshots have.
+
+    A snapshot rebuilt from history replaces what was there. A live one (taken on its own day) is what was served: from
+    the next day on it stays, and rows that would be different now get a second version, stamped with this moment.
+    """
+    keys = [key for key in names.KEYS_BY_VIEW[table.name] if key != names.ORGANISATION]
+    features = names.FEATURES_BY_VIEW[table.name]
+    target, new = f"{schema.SCHEMA}.{table.name}", f"new_{table.name}"
+    columns = ", ".join([*keys, *features])
+    same_row = " AND ".join(f"old.{key} = new.{key}" for key in [*keys, names.EVENT_TIMESTAMP])
+    of_snapshot = "old.organisation = :organisation AND old.event_timestamp IN (SELECT at FROM snapshot)"
+    values = {"organisation": organisation, "today": today}
+    for delete in (
+        f"DELETE FROM {target} old WHERE {of_snapshot} AND (NOT old.is_live OR old.event_timestamp = :today)",
+        # of a live snapshot: versions between what was served and now are of no more use
+        f"""
+        DELETE FROM {target} old USING {new} new
+        WHERE {of_snapshot} AND {same_row} AND old.created_timestamp > old.event_timestamp
+          AND {_row("old", features)} IS DISTINCT FROM {_row("new", features)}
+        """,
+    ):
+        connection.execute(text(delete), values)
+    insert = f"""
+        INSERT INTO {target} (organisation, event_timestamp, created_timestamp, is_live, {columns})
+        SELECT :organisation, new.event_timestamp,
+               CASE WHEN taken.at IS NULL THEN new.event_timestamp ELSE now() END,
+               taken.at IS NOT NULL OR new.event_timestamp = :today,
+               {", ".join(f"new.{column}" for column in [*keys, *features])}
+        FROM {new} new
+        LEFT JOIN (
+            SELECT DISTINCT old.event_timestamp AS at FROM {target} old WHERE {of_snapshot}
+        ) AS taken ON taken.at = new.event_timestamp
+        WHERE NOT EXISTS (
+            SELECT FROM {target} old
+            WHERE old.organisation = :organisation AND {same_row}
+              AND {_row("old", features)} IS NOT DISTINCT FROM {_row("new", features)}
+              AND NOT EXISTS (
+                  SELECT FROM {target} later
+                  WHERE later.organisation = :organisation AND later.created_timestamp > old.created_timestamp
+                    AND {" AND ".join(f"later.{key} = old.{key}" for key in [*keys, names.EVENT_TIMESTAMP])}
+              )
+        )
+    """
+    connection.execute(text(insert), values)
+    return int(connection.scalar(text(f"SELECT count(*) FROM {new}")) or 0)
+
+
+def _row(alias: str, columns: Iterable[str]) -> str:
+    return "ROW(" + ", ".join(f"{alias}.{column}" for column in columns) + ")"
+
+
+def _analyze(settings: Settings) -> None:
+    """Tell the planner how much history there is now; the point-in-time join is slow on a wrong guess."""
+    engine = create_engine(settings, pool_size=1)
+    try:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            for table in schema.SNAPSHOT_TABLES:
+                connection.execute(text(f"ANALYZE {schema.SCHEMA}.{table.name}"))
+    finally:
+        engine.dispose()
