@@ -48,7 +48,13 @@ def ingest(
     window = (_day(first) or date.min, _day(last) or date.max) if first or last else None
     with warehouse() as (settings, engine):
         targets = paths or [settings.inbox_path]
-        total = sum(f.stat().st_size for p in targets if p.exists() for f in ([p] if p.is_file() else p.rglob("*")) if f.is_file())
+        total = sum(
+            f.stat().st_size
+            for p in targets
+            if p.exists()
+            for f in ([p] if p.is_file() else p.rglob("*"))
+            if f.is_file()
+        )
         with byte_progress("reading", total, quiet=as_json) as progress:
             report = ingest_paths(
                 targets,
@@ -153,7 +159,9 @@ def quarantine_list(
         table.add_column(column, overflow="fold")
     for row in rows:
         place = f"{row['file'] or '–'}" + (f" [{row['sheet']}]" if row.get("sheet") else "")
-        table.add_row(place, str(row["row_number"] or "–"), row["column_name"] or "–", row["value"] or "–", row["reason"])
+        table.add_row(
+            place, str(row["row_number"] or "–"), row["column_name"] or "–", row["value"] or "–", row["reason"]
+        )
     out.print(table)
     if len(rows) == limit:
         err.print(f"the first {limit} rows; --limit shows more")

@@ -31,7 +31,9 @@ def read_brief(path: Path) -> Brief:
         text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8-sig")
         data: Any = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError([Problem("unreadable_brief", f"cannot be read as YAML or JSON: {error}", file=name)]) from error
+        raise InputError(
+            [Problem("unreadable_brief", f"cannot be read as YAML or JSON: {error}", file=name)]
+        ) from error
     if not isinstance(data, dict):
         raise InputError([Problem("not_a_brief", "is empty or not a mapping of event, goal, budget, …", file=name)])
     try:
@@ -74,15 +76,21 @@ def ask_service(url: str, brief: Brief) -> Plan:
         except json.JSONDecodeError:
             problem = {"title": response.text[:200]}
         lines = [str(problem.get("title") or response.reason_phrase), str(problem.get("detail") or "")]
-        lines += [f"  {item.get('field') or item.get('pointer')}: {item.get('detail')}" for item in problem.get("errors", [])]
+        lines += [
+            f"  {item.get('field') or item.get('pointer')}: {item.get('detail')}" for item in problem.get("errors", [])
+        ]
         raise TurnoutError("\n".join(line for line in lines if line))
     return Plan.model_validate(response.json())
 
 
 def plan(
     brief: Annotated[Path, typer.Argument(help="Brief in YAML or JSON; - is standard input.")],
-    url: Annotated[str | None, typer.Option(help="Service to ask. Default: the running one, else in this process.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the plan as JSON to this file.")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="Service to ask. Default: the running one, else in this process.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Also write the plan as JSON to this file.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Answer a brief with a portfolio: tactics, money, hours, dates, registrations, and where each number comes from."""
