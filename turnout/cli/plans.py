@@ -93,7 +93,7 @@ def plan(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Answer a brief with a portfolio: tactics, money, hours, dates, registrations, and where each number comes from."""
+    """Answer a brief with a portfolio: tactics, money, hours, dates, registrations, and what each number rests on."""
     from turnout.render import render_plan
     from turnout.runtime.supervisor import service_url
 
