@@ -22,9 +22,10 @@ import csv
 import io
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -122,7 +123,6 @@ GOOGLE_FAULTS = (
     Spoiler("impossible_date", put_text(0, lambda day: day[:5] + "13-45")),
 )
 META_FAULTS = (
-    Spoiler("total_row", total({9: "99999", 10: "999999", 13: "9999999", 16: "9999"}, keep=(0, 1)), adds=True),
     Spoiler("blank_row", total({}), adds=True),
     Spoiler("text_in_number", put(13, "abc")),
     Spoiler("negative_cost", put(13, "-12000")),
@@ -415,7 +415,10 @@ class Exporter:
                     f"{spend[number] / count:.6f}" if count else "", int(spend[number]), "Ongoing", "-",
                     int(clicks[number]) or "",
                 ])  # fmt: skip
-        spoilt = self._spoil_month(rows, META_FAULTS, month, first_row=2, name=2)
+        # Meta's own row of sums covers the whole period and names no campaign
+        sums = {0: str(month.first), 1: str(month.last), 9: "99999", 10: "999999", 13: "9999999", 16: "9999"}
+        faults = (Spoiler("total_row", total(sums), adds=True), *META_FAULTS)
+        spoilt = self._spoil_month(rows, faults, month, first_row=2, name=2)
         return _csv([META_HEADERS, *spoilt], "utf-8-sig")
 
     def _linkedin(self, month: _Month) -> bytes:
@@ -474,8 +477,9 @@ class Exporter:
                 continue
             name = f"sendgrid_{_quarter(first)}.{'json' if by_category else 'csv'}"
             spoilt = self._spoil(
-                rows, MAIL_FAULTS, rng, file=f"{folder}/{name}", first_row=2, key=lambda row: f"{row[1]} {row[0]}"
-            )
+                rows, MAIL_FAULTS, rng, file=f"{folder}/{name}", first_row=1 if by_category else 2,
+                key=lambda row: f"{row[1]} {row[0]}",
+            )  # fmt: skip
             if by_category:
                 yield name, _category_json(spoilt)
             else:
@@ -658,12 +662,18 @@ def _mail_metrics(requests: int, opens: int, clicks: int) -> dict[str, int]:
 
 
 def _category_json(rows: Iterable[Row]) -> bytes:
-    """SendGrid's category statistics, one entry per day."""
-    days: dict[str, list[Mapping[str, Any]]] = {}
-    for day, category, *figures in rows:
-        entry = {"type": "category", "name": category, "metrics": dict(zip(SENDGRID_METRICS, figures, strict=True))}
-        days.setdefault(str(day), []).append(entry)
-    return json.dumps([{"date": d, "stats": s} for d, s in days.items()], ensure_ascii=False, indent=1).encode("utf-8")
+    """SendGrid's category statistics, one entry per day; rows keep their order."""
+    days = [
+        {
+            "date": day,
+            "stats": [
+                {"type": "category", "name": row[1], "metrics": dict(zip(SENDGRID_METRICS, row[2:], strict=True))}
+                for row in same_day
+            ],
+        }
+        for day, same_day in groupby(rows, key=lambda row: row[0])
+    ]
+    return json.dumps(days, ensure_ascii=False, indent=1).encode("utf-8")
 
 
 def _csv(rows: Iterable[Sequence[Any]], encoding: str, *, delimiter: str = ",", line_end: str = "\n") -> bytes:

@@ -35,9 +35,9 @@ CLAIM_RATIO = 1.30
 MISLABELLED_SHARE = 0.05
 
 #: How well the organiser feels demand: correlation of its feeling with the truth.
-_FEELING = 0.85
+_FEELING = 0.90
 _LATE_SHARE = 0.15
-_FREE_ONLY_SHARE = 0.05
+_FREE_ONLY_SHARE = 0.04
 _CANCELLED_SHARE = 0.06
 _ATTENDANCE_KEPT_SHARE = 0.92
 _TYPICAL_BUDGET = 1_350_000.0
@@ -204,8 +204,8 @@ def _spend(world: World, event_shock: Floats, rng: np.random.Generator) -> Spend
     spread = demand.std()
     felt = (demand - demand.mean()) / (spread if spread > 0 else 1.0)
     felt = _FEELING * felt + np.sqrt(1 - _FEELING**2) * rng.normal(0, 1, n)
-    habit = np.exp(rng.normal(0, 0.12, world.config.organisers))[world.organiser_index]
-    budget = _TYPICAL_BUDGET * habit * np.exp(0.48 * felt + rng.normal(0, 0.12, n))
+    habit = np.exp(rng.normal(0, 0.10, world.config.organisers))[world.organiser_index]
+    budget = _TYPICAL_BUDGET * habit * np.exp(0.52 * felt + rng.normal(0, 0.10, n))
     budget = np.where(rng.random(n) < _FREE_ONLY_SHARE, 0.0, np.maximum(np.rint(budget / 10_000), 10) * 10_000)
 
     chance = 1 / (1 + (1 / np.clip(use, 0.01, 0.97) - 1) * np.exp(-0.25 * felt[:, None])) * suits
@@ -215,7 +215,7 @@ def _spend(world: World, event_shock: Floats, rng: np.random.Generator) -> Spend
 
     amount = np.zeros((n, tactics))
     amount += _buy_pieces(world, wanted & is_piece, 0.60 * budget, rng)
-    left = np.maximum(budget * rng.uniform(0.82, 1.0, n) - amount.sum(axis=1), 0.0)
+    left = np.maximum(budget * rng.uniform(0.86, 1.0, n) - amount.sum(axis=1), 0.0)
     nothing = ~(wanted & is_auction).any(axis=1)
     wanted[nothing, world.position("meta_ads")] = True
     wanted[nothing, world.position("google_search")] = True
@@ -541,7 +541,7 @@ def _mail_days(world: World, spending: Spending, reach: Ints, clicks: Ints) -> M
 def hardness(history: History) -> dict[str, float]:
     """The properties that make the world hard to learn, measured on what was drawn.
 
-    Keys: ``spend_demand_correlation`` (the smaller of the plain and the logarithmic one over events that spend),
+    Keys: ``spend_demand_correlation`` (the smaller of the plain one, and the logarithmic one of events that spend),
     ``mislabelled_share``, ``claim_ratio``, ``event_shock_sd`` and ``tactic_shock_sd`` (of the logarithm),
     ``season_amplitude``, ``changing_share`` (the smallest share of tactics that change within one year of the world),
     ``shapes`` (number of different forms in use), ``tactics_used``, ``overlap_share`` (expected registrations that
@@ -554,7 +554,7 @@ def hardness(history: History) -> dict[str, float]:
     some = spent > 0
     correlation = float("nan")
     if some.sum() > 2:
-        plain = np.corrcoef(spent[some], demand[some])[0, 1]
+        plain = np.corrcoef(spent, demand)[0, 1]
         logarithmic = np.corrcoef(np.log(spent[some]), np.log(demand[some]))[0, 1]
         correlation = float(min(plain, logarithmic))
     who = history.registrations

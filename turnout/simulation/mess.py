@@ -43,7 +43,7 @@ class MessyRow:
 
     Attributes:
         file: path below the inbox.
-        row: counted from 1 as a spreadsheet shows it; in JSON, the position of the day from 1.
+        row: counted from 1 as a spreadsheet shows it; in JSON, the position of the entry from 1.
         kind: see the spoilers of :mod:`turnout.simulation.exports`.
         loses: the good row is no longer in the file.
         key: what the spoilt row was about (event code, or code and day), for tracing.
