@@ -1,0 +1,558 @@
+"""Upper bounds: exact Lagrangian relaxation over the pieces of all curves.
+
+Each candidate's x-axis is cut into **pieces**: intervals on which its response is concave (or single points). Money and
+hours are priced with multipliers λ and μ >= 0; the relaxation
+
+    D(λ, μ) = λ·B + μ·H + Σᵢ max over i's pieces of [ r(x) − λ·money(x) − μ·hours(x) ]
+
+is at least the optimum for every (λ, μ), whatever the curves (weak duality), because each inner maximum is exact:
+
+* Hill: r'(x) = c. With v = s·ln(x/half) this is ((s−1)/s)·v − 2·ln(1+eᵛ) = ln(c·half/(top·s)), whose left side is
+  concave and falling right of its peak; Newton's method falls monotonically onto the root from the right. What is left
+  of the residual is added to the value, so that an unfinished iteration can only raise the bound.
+* Logistic: r'(x) = c has the closed form x = (2/a)·artanh √(1 − 2c/(top·a)).
+* everything else is piecewise linear, so its maximum is at a knot.
+
+The convex part of an S-shaped curve is cut into short pieces; a maximum there is at an end of one.
+
+All curves of one kind, all pieces and any number of multipliers are evaluated together. A :class:`Pool` keeps what was
+evaluated: every column (λ, μ) is a bound for every subproblem, because a subproblem only takes pieces away.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from turnout.allocation.problem import TOLERANCE, Candidate
+from turnout.curves import Curve, Hill, Logistic, Step
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+
+#: Pieces the convex part of an S-shaped curve is cut into: chord error below 1/8 · 1/40² of its height.
+CONVEX_PIECES = 40
+#: A candidate counted in whole units has one piece per unit, up to this many; beyond, it is treated as continuous.
+MOST_UNITS = 1024
+#: Newton steps of the Hill inverse; six are usual.
+_NEWTON = 50
+
+
+@dataclass(slots=True)
+class _Smooth:
+    """Hill or Logistic on [a, b], as a piece. ``shape`` 0 marks Logistic."""
+
+    row: int
+    a: float
+    b: float
+    top: float
+    half: float
+    shape: float
+
+
+@dataclass(slots=True)
+class Builder:
+    """Collects pieces, then freezes them to arrays."""
+
+    owner: list[int] = field(default_factory=list)
+    fixed: list[tuple[float, float]] = field(default_factory=list)
+    rates: list[tuple[float, float]] = field(default_factory=list)
+    start: list[tuple[float, float, float, float]] = field(
+        default_factory=list
+    )  # x, money, hours, response at its left
+    most: list[tuple[float, float, float]] = field(default_factory=list)  # money, hours, response at its right end
+    knots: list[tuple[int, list[float], list[float], list[float], list[float]]] = field(default_factory=list)
+    smooth: list[_Smooth] = field(default_factory=list)
+
+    def add_points(
+        self, owner: int, c: Candidate, xs: Sequence[float], rs: Sequence[float], unit: float | None
+    ) -> None:
+        """One piece for each point."""
+        for x, r in zip(xs, rs, strict=True):
+            self.add_knots(owner, c, [x], [r], unit)
+
+    def add_knots(self, owner: int, c: Candidate, xs: list[float], rs: list[float], unit: float | None) -> None:
+        """One concave piece with straight lines between its knots; a single knot is a point.
+
+        A point's money is rounded up to ``unit``: a price of 86,602.54 yen is paid with 86,603.
+        """
+        if len(xs) == 1:
+            money, hours = [c.money_at(xs[0])], [c.hours_at(xs[0])]
+            if unit is not None:
+                money = [math.ceil(money[0] / unit - 1e-6) * unit]
+        else:  # x = 0 as the left end of a used piece pays the fixed part too; not using it is a piece of its own
+            money = [c.fixed_cost + c.cost * x for x in xs]
+            hours = [c.fixed_hours + c.hours * x for x in xs]
+        row = self._row(owner, c, (xs[0], money[0], hours[0], rs[0]), (money[-1], hours[-1], max(rs)))
+        self.knots.append((row, xs, rs, money, hours))
+
+    def add_smooth(self, owner: int, c: Candidate, curve: Hill | Logistic, a: float, b: float) -> None:
+        left = (a, c.fixed_cost + c.cost * a, c.fixed_hours + c.hours * a, float(curve(a)))
+        right = (c.fixed_cost + c.cost * b, c.fixed_hours + c.hours * b, float(curve(b)))
+        row = self._row(owner, c, left, right)
+        shape = curve.shape if isinstance(curve, Hill) else 0.0
+        self.smooth.append(_Smooth(row, a, b, curve.top, curve.half, shape))
+
+    def _row(
+        self,
+        owner: int,
+        c: Candidate,
+        start: tuple[float, float, float, float],
+        most: tuple[float, float, float],
+    ) -> int:
+        self.owner.append(owner)
+        self.fixed.append((c.fixed_cost, c.fixed_hours))
+        self.rates.append((c.cost, c.hours))
+        self.start.append(start)
+        self.most.append(most)
+        return len(self.owner) - 1
+
+
+def cut_into_pieces(  # noqa: PLR0912 - one branch per kind of curve
+    build: Builder, owner: int, c: Candidate, budget: float, hours: float, unit: float | None
+) -> None:
+    """Add the pieces of one free candidate: what it may do within its own limits and the whole budget."""
+    curve = c.curve
+    nothing = float(curve(0.0))
+    lo, hi = c.minimum, min(c.maximum, curve.saturated)
+    if c.cost > 0:
+        hi = min(hi, (budget - c.fixed_cost) / c.cost)
+    if c.hours > 0:
+        hi = min(hi, (hours - c.fixed_hours) / c.hours)
+    hi = max(hi, lo) if curve.saturated <= lo <= c.maximum else hi  # a minimum beyond saturation may still be bought
+    if math.isinf(hi):  # neither money nor hours nor the curve end it: far out, a millionth below the top
+        hi = max(lo, curve.half * 1e6 ** (1.0 / curve.shape)) if isinstance(curve, Hill) else lo
+    fits = (
+        c.fixed_cost + c.cost * lo <= budget * (1 + TOLERANCE)
+        and c.fixed_hours + c.hours * lo <= hours * (1 + TOLERANCE)
+        and (lo <= hi or lo <= hi * (1 + TOLERANCE))
+        and hi > 0
+    )
+    free_start = lo == 0 and c.fixed_cost == 0 and c.fixed_hours == 0
+    if c.exclude or not fits:
+        build.add_points(owner, c, [0.0], [nothing], unit)
+        return
+    hi = max(lo, hi)
+
+    if c.unit is not None and (hi - lo) / c.unit <= MOST_UNITS:
+        first, last = math.ceil(lo / c.unit - 1e-6), math.floor(hi / c.unit + 1e-6)
+        xs: Floats = c.unit * np.arange(max(first, 1), last + 1, dtype=np.float64)
+        _add_record_points(build, owner, c, xs, unit)
+    elif isinstance(curve, Step):
+        at = curve.knots()[0]
+        reached = at[(at > lo) & (at <= hi * (1 + TOLERANCE))]
+        xs = np.asarray([*([lo] if lo > 0 else []), *np.minimum(reached, hi).tolist()], dtype=np.float64)
+        _add_record_points(build, owner, c, xs, unit)
+    elif lo == hi:
+        _add_record_points(build, owner, c, np.array([lo]), unit)
+    elif isinstance(curve, Hill | Logistic):
+        bend = min(max(curve.inflection, lo), hi)
+        if not free_start:
+            build.add_points(owner, c, [0.0], [nothing], unit)
+        if bend > lo:
+            grid = np.linspace(lo, bend, CONVEX_PIECES + 1)
+            rs = np.asarray(curve(grid)).tolist()
+            for k in range(CONVEX_PIECES):
+                build.add_knots(owner, c, grid[k : k + 2].tolist(), rs[k : k + 2], unit)
+        if hi > bend:
+            build.add_smooth(owner, c, curve, bend, hi)
+    else:
+        _add_runs(build, owner, c, lo, hi, unit)
+
+
+def _add_record_points(build: Builder, owner: int, c: Candidate, xs: Floats, unit: float | None) -> None:
+    """Nothing, and every point that brings more than all smaller ones."""
+    nothing = float(c.curve(0.0))
+    rs = np.asarray(c.curve(xs), dtype=np.float64)
+    record = rs > np.maximum.accumulate(np.concatenate(([nothing], rs)))[:-1]
+    build.add_points(owner, c, [0.0, *xs[record].tolist()], [nothing, *rs[record].tolist()], unit)
+
+
+def _knots_between(curve: Curve, lo: float, hi: float) -> tuple[list[float], list[float]]:
+    knots = curve.knots()
+    if knots is None:
+        raise TypeError(f"{type(curve).__name__}: the allocator knows no exact maximum of this curve; give it knots()")
+    xs = knots[0]
+    inside = np.concatenate(([lo], xs[(xs > lo) & (xs < hi)], [hi]))
+    return inside.tolist(), np.asarray(curve(inside), dtype=np.float64).tolist()
+
+
+def _add_runs(build: Builder, owner: int, c: Candidate, lo: float, hi: float, unit: float | None) -> None:
+    """Piecewise-linear curves: one piece per concave run of segments, without parts that bring no more than less x."""
+    xs, rs = _knots_between(c.curve, lo, hi)
+    nothing = float(c.curve(0.0))
+    starts_free = lo == 0 and c.fixed_cost == 0 and c.fixed_hours == 0
+    record = nothing
+    runs: list[tuple[list[float], list[float]]] = []
+    if not starts_free and rs[0] > record:
+        runs.append(([xs[0]], [rs[0]]))
+        record = rs[0]
+    last_slope = math.inf
+    connected = bool(runs) or starts_free
+    if starts_free:
+        runs.append(([0.0], [nothing]))
+    for x1, x2, r1, r2 in zip(xs, xs[1:], rs, rs[1:], strict=False):
+        if r2 <= record:
+            connected = False
+            continue
+        slope = (r2 - r1) / (x2 - x1)
+        begin, value = (x1, r1) if r1 >= record else (x1 + (record - r1) / slope, record)
+        if not connected or slope > last_slope or begin > x1:
+            runs.append(([begin], [value]))
+        runs[-1][0].append(x2)
+        runs[-1][1].append(r2)
+        record, last_slope, connected = r2, slope, True
+    if not starts_free:
+        build.add_points(owner, c, [0.0], [nothing], unit)
+    for run_x, run_r in runs:
+        build.add_knots(owner, c, run_x, run_r, unit)
+
+
+#: Attributes of :class:`Pieces` with one value per piece.
+_PER_PIECE = (
+    "fixed_money", "fixed_hours", "cost", "hours", "start_x", "start_money", "start_hours", "start_response",
+    "is_point",
+)  # fmt: skip
+
+
+class Pieces:
+    """All pieces as arrays, sorted by owner and x. Money, hours and response are in the solver's scaled units.
+
+    Attributes:
+        owner: candidate of each piece, shape (Q,).
+        first: the first piece of each candidate, shape (n,); ``last`` its last one.
+        start_money, start_hours: what a piece costs at its left end, shape (Q,).
+    """
+
+    def __init__(self, build: Builder, money_scale: float, hours_scale: float, response_scale: float) -> None:
+        self.owner: Ints = np.asarray(build.owner, dtype=np.intp)
+        self.count = int(self.owner[-1]) + 1 if self.owner.size else 0
+        self.first: Ints = np.searchsorted(self.owner, np.arange(self.count))
+        self.last: Ints = np.append(self.first[1:], self.owner.size) - 1
+        fixed = np.asarray(build.fixed).reshape(-1, 2)
+        rates = np.asarray(build.rates).reshape(-1, 2)
+        self.fixed_money, self.fixed_hours = fixed[:, 0] / money_scale, fixed[:, 1] / hours_scale
+        self.cost, self.hours = rates[:, 0] / money_scale, rates[:, 1] / hours_scale
+        start = np.asarray(build.start).reshape(-1, 4)
+        self.start_x, self.start_money = start[:, 0], start[:, 1] / money_scale
+        self.start_hours, self.start_response = start[:, 2] / hours_scale, start[:, 3] / response_scale
+        self.knot_rows: Ints = np.asarray([k[0] for k in build.knots], dtype=np.intp)
+        lengths = np.asarray([len(k[1]) for k in build.knots], dtype=np.intp)
+        self.knot_first: Ints = np.concatenate(([0], np.cumsum(lengths)[:-1])).astype(np.intp)
+        self.knot_of: Ints = np.repeat(np.arange(lengths.size), lengths)
+        self.knot_x = np.asarray([x for k in build.knots for x in k[1]], dtype=np.float64)
+        self.knot_r = np.asarray([r for k in build.knots for r in k[2]], dtype=np.float64) / response_scale
+        self.knot_m = np.asarray([m for k in build.knots for m in k[3]], dtype=np.float64) / money_scale
+        self.knot_h = np.asarray([h for k in build.knots for h in k[4]], dtype=np.float64) / hours_scale
+        self.is_point = np.zeros(self.owner.size, dtype=bool)
+        self.is_point[self.knot_rows[lengths == 1]] = True
+        rows = sorted(build.smooth, key=lambda s: s.shape == 0.0)  # Hill first, then Logistic
+        self.hills = sum(s.shape > 0 for s in rows)
+        self.smooth_rows: Ints = np.asarray([s.row for s in rows], dtype=np.intp)
+        self.a = np.asarray([s.a for s in rows], dtype=np.float64)
+        self.b = np.asarray([s.b for s in rows], dtype=np.float64)
+        self.top = np.asarray([s.top for s in rows], dtype=np.float64) / response_scale
+        self.half = np.asarray([s.half for s in rows], dtype=np.float64)
+        self.shape = np.asarray([s.shape for s in rows], dtype=np.float64)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Constants of the inverse slopes."""
+        h = self.hills
+        shape = self.shape[:h]
+        self._top, self._half = self.top[:h, None], self.half[:h, None]
+        self._shape = shape[:, None]
+        self._slope_unit = np.log(self._top * self._shape / self._half) if h else np.zeros((0, 1))
+        self._tilt = (self._shape - 1.0) / self._shape
+        self._peak = np.full((h, 1), -np.inf)  # v of the inflection, for S-shaped ones
+        bent = shape > 1.0
+        self._peak[bent, 0] = np.log((shape[bent] - 1.0) / (shape[bent] + 1.0))
+        self._rate = math.log(3.0) / self.half[h:, None]
+        self._smooth_cost = self.cost[self.smooth_rows, None]
+        self._smooth_hours = self.hours[self.smooth_rows, None]
+        self._smooth_fixed_m = self.fixed_money[self.smooth_rows, None]
+        self._smooth_fixed_h = self.fixed_hours[self.smooth_rows, None]
+
+    def take(self, rows: Ints) -> Pieces:
+        """The sub-problem made of these rows only, one per candidate (``rows[i]`` belongs to candidate i)."""
+        sub = object.__new__(Pieces)
+        sub.owner = np.arange(rows.size)
+        sub.count = rows.size
+        sub.first = sub.last = sub.owner
+        for name in _PER_PIECE:
+            setattr(sub, name, getattr(self, name)[rows])
+        new_row = np.full(self.owner.size, -1, dtype=np.intp)
+        new_row[rows] = sub.owner
+        kept = new_row[self.knot_rows] >= 0
+        knots = kept[self.knot_of]
+        sub.knot_rows = new_row[self.knot_rows[kept]]
+        lengths = np.bincount(self.knot_of[knots], minlength=self.knot_rows.size)[kept]
+        sub.knot_first = np.concatenate(([0], np.cumsum(lengths)[:-1])).astype(np.intp)
+        sub.knot_of = np.repeat(np.arange(lengths.size), lengths)
+        for name in ("knot_x", "knot_r", "knot_m", "knot_h"):
+            setattr(sub, name, getattr(self, name)[knots])
+        keep = new_row[self.smooth_rows] >= 0
+        sub.hills = int(keep[: self.hills].sum())
+        sub.smooth_rows = new_row[self.smooth_rows[keep]]
+        for name in ("a", "b", "top", "half", "shape"):
+            setattr(sub, name, getattr(self, name)[keep])
+        sub._prepare()
+        return sub
+
+    def best(self, lam: Floats, mu: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+        """Exact best response of every piece to K price pairs.
+
+        Args:
+            lam, mu: prices of money and hours, shape (K,).
+
+        Returns:
+            value, x, money, hours: each of shape (Q, K). The smallest maximiser is taken where there are several.
+        """
+        q, k = self.owner.size, lam.size
+        value, x, money, hours = np.empty((q, k)), np.empty((q, k)), np.empty((q, k)), np.empty((q, k))
+        if self.knot_rows.size:
+            score = self.knot_r[:, None] - self.knot_m[:, None] * lam - self.knot_h[:, None] * mu
+            if self.knot_of.size == self.knot_rows.size:  # points only
+                pick: Ints = np.broadcast_to(np.arange(self.knot_of.size)[:, None], score.shape)
+                top = score
+            else:
+                top = np.maximum.reduceat(score, self.knot_first, axis=0)
+                index = np.where(score >= top[self.knot_of], np.arange(self.knot_of.size)[:, None], self.knot_of.size)
+                pick = np.minimum.reduceat(index, self.knot_first, axis=0)
+            value[self.knot_rows] = top
+            x[self.knot_rows] = self.knot_x[pick]
+            money[self.knot_rows] = self.knot_m[pick]
+            hours[self.knot_rows] = self.knot_h[pick]
+        if self.smooth_rows.size:
+            price = self._smooth_cost * lam + self._smooth_hours * mu
+            h = self.hills
+            xs, rs, residual = np.empty_like(price), np.empty_like(price), np.zeros_like(price)
+            if h:
+                xs[:h], rs[:h], residual[:h] = self._hill(price[:h])
+            if h < self.smooth_rows.size:
+                xs[h:], rs[h:] = self._logistic(price[h:])
+            cost = self._smooth_fixed_m + self._smooth_cost * xs
+            effort = self._smooth_fixed_h + self._smooth_hours * xs
+            value[self.smooth_rows] = rs - cost * lam - effort * mu + residual
+            x[self.smooth_rows], money[self.smooth_rows], hours[self.smooth_rows] = xs, cost, effort
+        return value, x, money, hours
+
+    def _hill(self, price: Floats) -> tuple[Floats, Floats, Floats]:
+        """x, response and what is left of the residual, for Hill pieces at unit prices of shape (hills, K)."""
+        h = self.hills
+        a, b = self.a[:h, None], self.b[:h, None]
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            q = np.log(price) - self._slope_unit
+            # two starts: where the asymptotes tilt·v − 2·max(v, 0), never below the left side, meet q (right of the
+            # root), and where −2·ln(1+eᵛ) alone does (exact for shape 1); the nearer one is taken
+            v = np.where(q > 0, np.where(self._tilt < 0, q / self._tilt, 0.0), -q * self._shape / (self._shape + 1.0))
+            plain = np.log(np.expm1(np.maximum(-0.5 * q, 1e-300)))
+            lowest = np.maximum(self._peak, -700.0)
+            v, plain = np.clip(v, lowest, 700.0), np.clip(plain, lowest, 700.0)
+            v = np.where(np.abs(self._side(plain) - q) < np.abs(self._side(v) - q), plain, v)
+            for _ in range(_NEWTON):
+                softplus = np.logaddexp(0.0, v)
+                sigma = np.exp(v - softplus)
+                falling = np.minimum(self._tilt - 2.0 * sigma, -1e-12)
+                step = (self._tilt * v - 2.0 * softplus - q) / falling
+                moved = np.clip(v - step, lowest, 700.0)
+                done = not (np.abs(moved - v) > 1e-9).any()
+                v = moved
+                if done:
+                    break
+            x = self._half * np.exp(v / self._shape)
+            # a plain Hill (shape 1) has no root above its slope at 0
+            x = np.where((self._tilt == 0) & (q >= 0), 0.0, x)
+            x = np.where(price > 0, x, np.inf)
+            x = np.clip(np.where(np.isnan(x), a, x), a, b)
+            u = (self._half / x) ** self._shape
+            r = self._top / (1.0 + u)
+            slope = np.where(x > 0, self._top * self._shape * u / (x * (1.0 + u) ** 2), price)
+            slope = np.where(np.isfinite(slope), slope, price)
+        # concave on [a, b]: the maximum is at most what the tangent at x promises at either end
+        residual = np.maximum((price - slope) * (x - a), (slope - price) * (b - x))
+        residual = np.where((x > a) & (x < b), np.maximum(residual, 0.0), 0.0)
+        residual = np.where(residual < 1e-12 * self._top, 0.0, residual)
+        return x, r, residual
+
+    def _side(self, v: Floats) -> Floats:
+        return np.asarray(self._tilt * v - 2.0 * np.logaddexp(0.0, v))
+
+    def _logistic(self, price: Floats) -> tuple[Floats, Floats]:
+        top, rate = self.top[self.hills :, None], self._rate
+        a, b = self.a[self.hills :, None], self.b[self.hills :, None]
+        with np.errstate(divide="ignore"):
+            y = np.sqrt(np.maximum(1.0 - 2.0 * price / (top * rate), 0.0))
+            x = np.clip(2.0 / rate * np.arctanh(y), a, b)
+        return x, top * np.tanh(0.5 * rate * x)
+
+
+#: Constraints of one small linear program: the cuts looked at together, and the four sides of the box.
+_CUTS, _SIDES = 4, 4
+
+
+def _triples(cuts: int) -> Ints:
+    """Triples of ``cuts`` cuts (0 …) and the sides (4 …), each with at least one cut."""
+    usable = [*range(cuts), *range(_CUTS, _CUTS + _SIDES)]
+    return np.array([t for t in combinations(usable, 3) if t[0] < cuts], dtype=np.intp)
+
+
+_TRIPLES = {cuts: _triples(cuts) for cuts in range(1, _CUTS + 1)}
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The minimum of a set of cuts over the box: where, how low, and the convex weights of the cuts that hold it."""
+
+    lam: float
+    mu: float
+    value: float
+    columns: Ints
+    weights: Floats
+
+
+def lowest_point(
+    value: Floats, slack_m: Floats, slack_h: Floats, lam: Floats, mu: Floats, box: tuple[float, float]
+) -> Model | None:
+    """Minimum over [0, box₀] × [0, box₁] of max over k of value_k + slack_k·((λ, μ) − (λ_k, μ_k)).
+
+    A dual simplex: the minimum of three cuts, then with the cut most violated there in the place of an idle one, until
+    none is violated. ``None`` when the cuts are degenerate.
+    """
+    gradient = np.stack((slack_m, slack_h), axis=1)
+    base = value - slack_m * lam - slack_h * mu
+    scale = max(float(np.abs(value).max(initial=0.0, where=np.isfinite(value))), 1e-300)
+    base = np.where(np.isfinite(base), base, -1e3 * scale)
+    active: Ints = np.array([int(np.argmin(value))], dtype=np.intp)
+    model: Model | None = None
+    for _ in range(40):
+        found = _small(gradient[active], base[active], box, scale)
+        if found is None:
+            return model
+        point, height, held, weights = found
+        if model is not None and height < model.value - 1e-12 * scale:
+            return model  # rounding: no progress any more
+        model = Model(point[0], point[1], height, active[held], weights)
+        heights = base + gradient @ point
+        worst = int(np.argmax(heights))
+        if heights[worst] <= height + 1e-11 * scale or worst in active[held]:
+            return model
+        active = np.append(active[held], worst)
+    return model
+
+
+def _small(
+    gradient: Floats, base: Floats, box: tuple[float, float], scale: float
+) -> tuple[Floats, float, Ints, Floats] | None:
+    """The lowest point of at most four cuts: (λ, μ), its height, the cuts that hold it and their convex weights.
+
+    Every corner, the meeting point of three of the cuts and sides, is looked at.
+    """
+    n = base.size
+    rows = np.zeros((_CUTS + _SIDES, 3))
+    rows[:n, :2], rows[:n, 2] = gradient, -1.0
+    rows[_CUTS, 0] = rows[_CUTS + 1, 0] = rows[_CUTS + 2, 1] = rows[_CUTS + 3, 1] = 1.0
+    right = np.zeros(_CUTS + _SIDES)
+    right[:n] = -base
+    right[_CUTS + 1], right[_CUTS + 3] = box
+    t = _TRIPLES[n]
+    a, b, c = rows[t[:, 0]], rows[t[:, 1]], rows[t[:, 2]]
+    det = (
+        a[:, 0] * (b[:, 1] * c[:, 2] - b[:, 2] * c[:, 1])
+        - a[:, 1] * (b[:, 0] * c[:, 2] - b[:, 2] * c[:, 0])
+        + a[:, 2] * (b[:, 0] * c[:, 1] - b[:, 1] * c[:, 0])
+    )
+    regular = np.abs(det) > 1e-14
+    if not regular.any():
+        return None
+    t = t[regular]
+    corner = np.linalg.solve(rows[t], right[t][:, :, None])[:, :, 0]
+    height = corner[:, :2] @ gradient.T + base
+    inside = (height <= corner[:, 2:] + 1e-11 * scale).all(axis=1)
+    inside &= (corner[:, :2] >= -1e-12).all(axis=1)
+    inside &= (corner[:, 0] <= box[0] * (1 + 1e-12) + 1e-12) & (corner[:, 1] <= box[1] * (1 + 1e-12) + 1e-12)
+    if not inside.any():
+        return None
+    at = int(np.argmin(np.where(inside, corner[:, 2], np.inf)))
+    # the multipliers of the three active constraints: Σ w·row = (0, 0, −1)
+    dual = np.linalg.solve(rows[t[at]].T, np.array([0.0, 0.0, -1.0]))
+    is_cut = t[at] < _CUTS
+    weights = np.clip(dual[is_cut], 0.0, None)
+    total = float(weights.sum())
+    weights = weights / total if total > 0 else np.full(weights.size, 1.0 / weights.size)
+    point = np.clip(corner[at, :2], 0.0, box)
+    return point, float(corner[at, 2]), t[at][is_cut], weights
+
+
+class Pool:
+    """Every multiplier pair looked at, with the exact best response of every piece to it.
+
+    Attributes:
+        lam, mu: the K columns, shape (K,).
+        value, money, hours: shape (Q, K); x likewise.
+        root_value, root_money, root_hours: the best piece of each candidate, shape (n, K); root_row which piece.
+        total: D at each column, shape (K,); total_money, total_hours: what the best responses leave of either resource.
+    """
+
+    def __init__(self, pieces: Pieces, budget: float, hours: float, money_worth: float, hours_worth: float) -> None:
+        self.pieces = pieces
+        self.budget, self.available = budget, hours  # hours = 0 with every mu = 0 where hours do not matter
+        self.money_worth, self.hours_worth = money_worth, hours_worth
+        q, n = pieces.owner.size, pieces.count
+        self.lam, self.mu = np.empty(0), np.empty(0)
+        self.value = self.x = self.money = self.hours = np.empty((q, 0))
+        self.root_value = self.root_money = self.root_hours = np.empty((n, 0))
+        self.root_row: Ints = np.empty((n, 0), dtype=np.intp)
+        self.dead = np.zeros(q, dtype=bool)
+        self.generation = 0  # counts burials: values computed before the last one are out of date
+        self.total = self.total_money = self.total_hours = np.empty(0)
+
+    @property
+    def size(self) -> int:
+        return int(self.lam.size)
+
+    def add(self, lam: Floats, mu: Floats) -> None:
+        """Evaluate new columns."""
+        p = self.pieces
+        value, x, money, hours = p.best(lam + self.money_worth, mu + self.hours_worth)
+        value[self.dead] = -np.inf
+        root_value, root_row = self._root(value)
+        columns = np.arange(lam.size)
+        self.lam, self.mu = np.concatenate((self.lam, lam)), np.concatenate((self.mu, mu))
+        self.value = np.hstack((self.value, value))
+        self.x = np.hstack((self.x, x))
+        self.money = np.hstack((self.money, money))
+        self.hours = np.hstack((self.hours, hours))
+        self.root_value = np.hstack((self.root_value, root_value))
+        self.root_row = np.hstack((self.root_row, root_row))
+        self.root_money = np.hstack((self.root_money, money[root_row, columns]))
+        self.root_hours = np.hstack((self.root_hours, hours[root_row, columns]))
+        self._sum()
+
+    def _root(self, value: Floats) -> tuple[Floats, Ints]:
+        p = self.pieces
+        best = np.maximum.reduceat(value, p.first, axis=0)
+        index = np.where(value >= best[p.owner], np.arange(p.owner.size)[:, None], p.owner.size)
+        return best, np.minimum.reduceat(index, p.first, axis=0)
+
+    def bury(self, rows: NDArray[np.bool_]) -> None:
+        """Take pieces out for good."""
+        self.dead |= rows
+        self.generation += 1
+        self.value[self.dead] = -np.inf
+        self.root_value, self.root_row = self._root(self.value)
+        columns = np.arange(self.size)
+        self.root_money = self.money[self.root_row, columns]
+        self.root_hours = self.hours[self.root_row, columns]
+        self._sum()
+
+    def _sum(self) -> None:
+        self.paid = self.lam * self.budget + self.mu * self.available
+        self.total = self.root_value.sum(axis=0) + self.paid
+        self.total_money = self.budget - self.root_money.sum(axis=0)
+        self.total_hours = self.available - self.root_hours.sum(axis=0)

@@ -1,0 +1,255 @@
+"""The question and the answer of the allocator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from turnout.curves import Curve
+from turnout.errors import InputError
+from turnout.errors import Problem as Defect
+
+#: Amounts that differ by less than this share are the same amount.
+TOLERANCE = 1e-9
+
+
+class InfeasibleError(InputError):
+    """No portfolio satisfies the constraints; ``problems`` names a smallest set of them that conflict."""
+
+
+def _number(owner: str, name: str, value: float, low: float = 0.0, *, infinite: bool = False) -> None:
+    if math.isnan(value) or value < low or (math.isinf(value) and not infinite):
+        raise ValueError(f"{owner}: {name} must be a {'' if infinite else 'finite '}number >= {low:g}; got {value!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One tactic the money or the hours may go to.
+
+    The decision is x, the argument of ``curve``: usually spend, for a free tactic staff hours. Using x > 0 costs
+    ``fixed_cost + cost · x`` of money and ``fixed_hours + hours · x`` of staff time; x = 0 costs nothing.
+
+    Attributes:
+        name: unique within a problem.
+        curve: x → response (:mod:`turnout.curves`).
+        cost: money per unit of x. 1 where x is the spend, 0 for a free tactic.
+        fixed_cost: money to use it at all, on top of ``cost · x``.
+        hours: staff hours per unit of x.
+        fixed_hours: staff hours to use it at all.
+        minimum: the smallest x if used: "at least this or nothing". ``minimum == maximum`` makes a yes/no tactic.
+        maximum: the largest x.
+        unit: x only in whole multiples of this; ``None``: any x.
+        lock: x is this and nothing else.
+        exclude: x is 0 and nothing else.
+    """
+
+    name: str
+    curve: Curve
+    cost: float = 1.0
+    fixed_cost: float = 0.0
+    hours: float = 0.0
+    fixed_hours: float = 0.0
+    minimum: float = 0.0
+    maximum: float = math.inf
+    unit: float | None = None
+    lock: float | None = None
+    exclude: bool = False
+
+    def __post_init__(self) -> None:
+        owner = f"candidate {self.name!r}"
+        if not isinstance(self.curve, Curve):
+            raise TypeError(f"{owner}: curve must be a turnout.curves.Curve; got {type(self.curve).__name__}")
+        for name in ("cost", "fixed_cost", "hours", "fixed_hours", "minimum"):
+            _number(owner, name, getattr(self, name))
+        _number(owner, "maximum", self.maximum, infinite=True)
+        if self.lock is not None:
+            _number(owner, "lock", self.lock)
+        if self.unit is not None:
+            _number(owner, "unit", self.unit)
+            if self.unit == 0:
+                raise ValueError(f"{owner}: unit must be above 0")
+
+    def money_at(self, x: float) -> float:
+        """Money that x costs."""
+        return self.fixed_cost + self.cost * x if x > 0 else 0.0
+
+    def hours_at(self, x: float) -> float:
+        """Staff hours that x takes."""
+        return self.fixed_hours + self.hours * x if x > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Candidates and what may be spent on them.
+
+    Attributes:
+        candidates: names must differ; their order does not matter.
+        budget: money, finite and >= 0.
+        hours: staff hours; inf where they do not matter.
+        unit: what money is counted in (1 for yen, 0.01 for dollars); every spend is then a whole multiple. ``None``:
+            any amount.
+        money_worth: response that one unit of money is worth elsewhere. Money whose marginal response is below it
+            stays unspent.
+        hours_worth: the same for an hour.
+    """
+
+    candidates: Sequence[Candidate]
+    budget: float
+    hours: float = math.inf
+    unit: float | None = None
+    money_worth: float = 0.0
+    hours_worth: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "candidates", tuple(self.candidates))
+        _number("problem", "budget", self.budget)
+        _number("problem", "hours", self.hours, infinite=True)
+        _number("problem", "money_worth", self.money_worth)
+        _number("problem", "hours_worth", self.hours_worth)
+        if self.unit is not None:
+            _number("problem", "unit", self.unit)
+            if self.unit == 0:
+                raise ValueError("problem: unit must be above 0")
+        names = [c.name for c in self.candidates]
+        twice = sorted({n for n in names if names.count(n) > 1}) if len(set(names)) < len(names) else []
+        if twice:
+            raise ValueError(f"problem: candidate names must differ; given twice: {', '.join(twice)}")
+
+
+class Status(StrEnum):
+    """Why a candidate has the x it has."""
+
+    used = "used"
+    locked = "locked"
+    excluded = "excluded"
+    over_budget = "over_budget"  # the smallest x costs more money than there is
+    no_hours = "no_hours"  # the smallest x takes more hours than there are
+    not_worth_it = "not_worth_it"  # money or hours bring more elsewhere
+
+
+class Unspent(StrEnum):
+    """Why money is left."""
+
+    nothing_to_buy = "nothing_to_buy"  # no candidate takes money
+    at_maximum = "at_maximum"  # every candidate has all it can use
+    not_worth_it = "not_worth_it"  # more would bring less than money_worth
+    no_hours = "no_hours"  # what would use the money needs hours that are not there
+    indivisible = "indivisible"  # the rest is less than the next step, minimum or unit
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What one candidate gets.
+
+    Attributes:
+        x: the decision; ``spend`` and ``hours`` are what it costs, ``response`` what it is expected to bring.
+        marginal_response: response of one more unit of money at x; ``None`` where the next one buys nothing by itself
+            (whole units, free tactics, unused ones).
+        binding: which of the candidate's own limits hold it: ``minimum``, ``maximum``, ``lock``, ``exclude``.
+    """
+
+    name: str
+    x: float
+    spend: float
+    hours: float
+    response: float
+    status: Status
+    marginal_response: float | None = None
+    binding: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """The best portfolio found and how good it provably is.
+
+    Attributes:
+        choices: one per candidate, in the problem's order.
+        response: expected response of the portfolio.
+        objective: response − money_worth · spend − hours_worth · hours: what was made best. Equal to ``response`` where
+            both worths are 0.
+        upper_bound: no portfolio has an objective above this.
+        gap: (upper_bound − objective) / upper_bound, 0 when both are 0.
+        marginal_response: response that one more unit of money would bring (the budget's multiplier).
+        marginal_response_hours: the same for one more hour.
+        binding: ``budget`` and ``hours`` where they hold the answer, and ``<candidate>.<limit>``.
+        unspent: money left; ``unspent_reason`` says why, ``None`` when nothing is left.
+        proved: whether the asked-for gap was reached before the deadline.
+        nodes: subproblems looked at; seconds: time taken.
+    """
+
+    choices: tuple[Choice, ...]
+    response: float
+    objective: float
+    upper_bound: float
+    gap: float
+    marginal_response: float
+    marginal_response_hours: float
+    binding: tuple[str, ...]
+    total_spend: float
+    total_hours: float
+    unspent: float
+    unspent_reason: Unspent | None
+    proved: bool
+    nodes: int
+    seconds: float
+    _by_name: dict[str, Choice] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_name", {c.name: c for c in self.choices})
+
+    def __getitem__(self, name: str) -> Choice:
+        return self._by_name[name]
+
+    @property
+    def spend(self) -> dict[str, float]:
+        """Money per candidate."""
+        return {c.name: c.spend for c in self.choices}
+
+    @property
+    def x(self) -> dict[str, float]:
+        """Decision per candidate."""
+        return {c.name: c.x for c in self.choices}
+
+
+def conflicts(problem: Problem) -> list[Defect]:
+    """Every constraint, or smallest set of constraints, that no portfolio can satisfy."""
+    found: list[Defect] = []
+    for c in problem.candidates:
+        if c.minimum > c.maximum * (1 + TOLERANCE):
+            found.append(_conflict(f"{c.name}: minimum {c.minimum:g} is above maximum {c.maximum:g}", c.name))
+        if c.lock is None:
+            continue
+        if c.exclude and c.lock > 0:
+            found.append(_conflict(f"{c.name}: locked at {c.lock:g} and excluded", c.name))
+        if 0 < c.lock < c.minimum * (1 - TOLERANCE):
+            found.append(_conflict(f"{c.name}: locked at {c.lock:g}, below its minimum {c.minimum:g}", c.name))
+        if c.lock > c.maximum * (1 + TOLERANCE):
+            found.append(_conflict(f"{c.name}: locked at {c.lock:g}, above its maximum {c.maximum:g}", c.name))
+        if c.unit is not None and abs(c.lock / c.unit - round(c.lock / c.unit)) > 1e-6:
+            found.append(_conflict(f"{c.name}: locked at {c.lock:g}, no whole multiple of {c.unit:g}", c.name))
+    if found:
+        return found
+    locks = [c for c in problem.candidates if c.lock]
+    for what, limit, needs in (
+        ("budget", problem.budget, {c.name: c.money_at(c.lock or 0.0) for c in locks}),
+        ("staff hours", problem.hours, {c.name: c.hours_at(c.lock or 0.0) for c in locks}),
+    ):
+        if math.fsum(needs.values()) <= limit * (1 + TOLERANCE):
+            continue
+        # the largest first: the fewest locks that break the limit together
+        total, culprits = 0.0, []
+        for name, need in sorted(needs.items(), key=lambda item: (-item[1], item[0])):
+            culprits.append(f"{name} {need:g}")
+            total += need
+            if total > limit * (1 + TOLERANCE):
+                break
+        found.append(
+            _conflict(f"the locks {', '.join(culprits)} need {total:g} together; the {what} is {limit:g}", None)
+        )
+    return found
+
+
+def _conflict(message: str, value: str | None) -> Defect:
+    return Defect("infeasible", message, value=value)
