@@ -1,0 +1,587 @@
+"""From a brief to a plan: score, allocate, schedule, say how sure one can be. Pure: no clock, no store, no network.
+
+    1. The demand model gives the organic baseline, the show-up rate and the demand index.
+    2. The response model gives one curve per tactic, all of them in one call.
+    3. Tactics that are excluded, too late, or have nothing to work with are left out with the reason.
+    4. The allocator divides budget and staff hours; its answer carries a proved bound.
+    5. What was chosen is scheduled, and the predictive distribution gives the intervals and the goal probability.
+
+Treatments of this version, said where they matter:
+
+* *Referral* asks those who registered. Its catalogue curve assumes as many registrants as the target; it is scaled down
+  to what the other tactics and the organic baseline are expected to bring (never up), found by a first allocation
+  without it.
+* *Retargeting* reaches the visitors the site has already (``assets.site_visitors``), not those other tactics bring.
+* A marginal registration that costs more than :data:`MOST_PER_REGISTRATION_JPY` plus the ticket price is not worth its
+  money, one that takes more than 1/:data:`HOURS_WORTH` staff hours not its time; what is left stays unspent.
+* Money is planned in base currency and leaves in the budget's, each amount rounded down to what can be paid, so that
+  the parts never add up past the budget.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from decimal import ROUND_DOWN, Decimal
+from typing import Final
+from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
+
+from serving.briefs import check_brief, planning_day
+from serving.messages import ASSETS, UNSPENT, text
+from turnout.allocation import Candidate, Choice, InfeasibleError, Problem, Solution, Status, solve
+from turnout.brief import Brief, Constraint, GoalMetric, Money
+from turnout.errors import InputError
+from turnout.errors import Problem as Defect
+from turnout.money import Rates, minor_digits
+from turnout.plan import (
+    Allocation,
+    Alternative,
+    Evidence,
+    ModelVersion,
+    Optimality,
+    Plan,
+    Skipped,
+    SkipReason,
+    Totals,
+)
+from turnout.schedule import TooLate, Window, schedule
+from turnout.scoring import (
+    Chosen,
+    DemandModel,
+    DemandOutlook,
+    Predictive,
+    ResponseModel,
+    ScoringRequest,
+    TacticResponse,
+    predictive,
+)
+from turnout.tactics import Tactic, load_catalogue
+
+#: A guess: five times the dearest published benchmark of a B2B registration (20,000 yen).
+MOST_PER_REGISTRATION_JPY: Final = 100_000.0
+#: A guess: registrations one staff hour must bring. The brief's hours are there to be used, but not on nothing.
+HOURS_WORTH: Final = 0.05
+#: A tactic that brings less than this at its best is not worth a line in a plan.
+FEWEST_REGISTRATIONS: Final = 0.5
+STALE_AFTER: Final = timedelta(days=3)
+OLD_AFTER: Final = timedelta(days=90)
+OUT_OF_REACH: Final = 0.1
+#: The cheapest portfolio for the goal is found to this share of its spend.
+_CHEAPEST_TOLERANCE: Final = 0.02
+_CHEAPEST_STEPS: Final = 9
+_REFERRAL: Final = "referral"
+#: Proved gap asked of the allocator, and the seconds after which its best answer is taken with the bound it has.
+GAP: Final = 1e-3
+DEADLINE: Final = 0.4
+_DEADLINE_ASIDE: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """The models a plan is made with."""
+
+    response: ResponseModel
+    demand: DemandModel
+
+    @property
+    def versions(self) -> list[ModelVersion]:
+        return [
+            ModelVersion(
+                name=m.name,
+                version=m.version,
+                alias=m.alias,
+                trained_until=m.trained_until,
+                is_simulated_data=m.is_simulated_data,
+            )
+            for m in (self.response, self.demand)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What the feature store knows of the tactics and the segment of one brief.
+
+    Attributes:
+        tactics: per tactic id, feature name → value; ``None`` is unknown.
+        segment: features all tactics share.
+        as_of: when the values were computed; ``None`` where the store has none.
+    """
+
+    tactics: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    segment: Mapping[str, float | None] = field(default_factory=dict)
+    as_of: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Option:
+    """A tactic that may be used, with everything the allocator and the schedule need."""
+
+    tactic: Tactic
+    response: TacticResponse
+    candidate: Candidate
+    unit_price: float | None
+
+
+def make_plan(
+    brief: Brief,
+    bundle: Bundle,
+    features: Features,
+    now: datetime,
+    *,
+    rates: Rates | None = None,
+    country: str = "JP",
+    plan_id: UUID | None = None,
+) -> Plan:
+    """The best portfolio for a brief.
+
+    Args:
+        now: an aware datetime: when the plan is made. Its day in the event's zone is the day of planning unless the
+            brief says ``as_of``.
+        rates: exchange rates and the base currency; default: yen alone.
+        country: whose public holidays sends avoid.
+
+    Raises:
+        InputError: the brief is well-formed but cannot be planned (event in the past, unknown tactic, currency without
+            a rate, locks above the budget); names every such field.
+    """
+    rates = rates or Rates({"JPY": 1.0})
+    check_brief(brief, now=now, catalogue=load_catalogue(), rates=rates)
+    return _Planner(brief, bundle, features, now=now, rates=rates, country=country).plan(plan_id or uuid4())
+
+
+class _Planner:
+    """One planning question on its way to an answer."""
+
+    def __init__(
+        self, brief: Brief, bundle: Bundle, features: Features, *, now: datetime, rates: Rates, country: str
+    ) -> None:
+        self.brief = brief
+        self.bundle = bundle
+        self.features = features
+        self.now = now
+        self.rates = rates
+        self.country = country
+        self.language = brief.language
+        self.currency = brief.budget.currency
+        self.as_of = planning_day(brief, now)
+        self.catalogue = load_catalogue()
+        self.rules: dict[str, Constraint] = {
+            self.catalogue.match(rule.tactic) or rule.tactic: rule for rule in brief.constraints
+        }
+        self.budget = self._payable(rates.to_base(brief.budget))
+        self.outlook: DemandOutlook = bundle.demand.outlook(
+            brief.event.category,
+            brief.event.date,
+            self.as_of,
+            str(brief.event.format),
+            price=float(brief.event.price.amount),
+        )
+        self.skipped: dict[str, Skipped] = {}
+        ticket = rates.to_base(brief.event.price)
+        self.money_worth = 1.0 / (rates.from_jpy(MOST_PER_REGISTRATION_JPY) + ticket)
+
+    # --- the whole -------------------------------------------------------------------------------------------------
+    def plan(self, plan_id: UUID) -> Plan:
+        options = self._options()
+        options, solution = self._allocate(options)
+        chosen = self._chosen(options, solution)
+        outcome = self._predict(chosen)
+        allocations = [self._allocation(option, choice, outcome) for option, choice in chosen]
+        allocations.sort(key=lambda a: (-a.registrations.mean, a.tactic))
+        self._skip_unused(options, solution)
+        return Plan(
+            plan_id=plan_id,
+            created_at=self.now,
+            brief=self.brief,
+            allocations=allocations,
+            skipped=[self.skipped[t.id] for t in self.catalogue if t.id in self.skipped],
+            totals=self._totals(allocations, solution, outcome),
+            alternatives=self._alternatives(options),
+            optimality=_optimality(solution),
+            models=self.bundle.versions,
+            features_as_of=self.features.as_of,
+            warnings=self._warnings(chosen, solution, outcome),
+        )
+
+    # --- what may be used ------------------------------------------------------------------------------------------
+    def _options(self) -> list[_Option]:
+        """Tactics that may be used; the others are put into ``skipped``."""
+        open_tactics = [t for t in self.catalogue if self._is_open(t)]
+        # The priors count the days that are left, so they must know the day of planning.
+        brief = self.brief.model_copy(update={"as_of": self.as_of})
+        responses = self.bundle.response.score(
+            ScoringRequest(
+                brief=brief,
+                as_of=self.as_of,
+                tactics=open_tactics,
+                features=self.features.tactics,
+                segment=self.features.segment,
+                demand=self.outlook,
+                fx=self.rates,
+            )
+        )
+        found = (self._option(t, r) for t, r in zip(open_tactics, responses, strict=True))
+        return [option for option in found if option is not None]
+
+    def _is_open(self, tactic: Tactic) -> bool:
+        rule = self.rules.get(tactic.id)
+        if rule is not None and (rule.exclude or (rule.lock is not None and rule.lock.amount == 0)):
+            self._skip(tactic, SkipReason.excluded, text("excluded", self.language))
+            return False
+        if tactic.asset and getattr(self.brief.assets, tactic.asset) == 0:
+            asset = ASSETS[tactic.asset][self.language]
+            self._skip(tactic, SkipReason.no_asset, text("no_asset", self.language, asset=asset))
+            return False
+        window = self._window(tactic)
+        if isinstance(window, TooLate):
+            detail = text("too_late", self.language, preparation=tactic.preparation_days, run=tactic.minimum_run_days)
+            self._skip(tactic, SkipReason.too_late, detail, window.last_start)
+            return False
+        return True
+
+    def _option(self, tactic: Tactic, response: TacticResponse) -> _Option | None:
+        most = response.curve.maximum
+        rule = self.rules.get(tactic.id)
+        lock = self.rates.to_base(rule.lock) if rule and rule.lock else None
+        if lock is None and most < FEWEST_REGISTRATIONS:
+            if most <= 0:
+                self._skip(tactic, SkipReason.does_not_apply, text("brings_nothing", self.language))
+            else:
+                self._skip(tactic, SkipReason.not_worth_it, text("too_few", self.language, most=most))
+            return None
+        if not tactic.is_paid:
+            candidate = Candidate(tactic.id, response.curve, cost=0.0, hours=1.0, maximum=_finite(response))
+            return _Option(tactic, response, candidate, None)
+        price = _unit_price(response) if tactic.cost.kind == "per_unit" else None
+        hours = tactic.hours.hours_per_unit / price if price else 0.0
+        common = Candidate(tactic.id, response.curve, hours=hours, fixed_hours=tactic.hours.setup_hours)
+        if lock is not None:
+            return _Option(tactic, response, replace(common, lock=self._payable(lock)), price)
+        low = self.rates.from_jpy(tactic.cost.minimum_spend or 0.0)
+        high = self.rates.from_jpy(tactic.cost.maximum_spend) if tactic.cost.maximum_spend else math.inf
+        if rule and rule.maximum is not None:
+            high = min(high, self.rates.to_base(rule.maximum))
+        if rule and rule.minimum is not None:
+            low = max(low, self.rates.to_base(rule.minimum))
+        if low > high:
+            detail = text("over_maximum", self.language, minimum=self._shown(low), maximum=self._shown(high))
+            self._skip(tactic, SkipReason.over_budget, detail)
+            return None
+        return _Option(tactic, response, replace(common, minimum=low, maximum=high), price)
+
+    # --- allocation ------------------------------------------------------------------------------------------------
+    def _allocate(self, options: list[_Option]) -> tuple[list[_Option], Solution]:
+        """The allocation, and the options it was made from (referral scaled, tactics that bring too few taken out)."""
+        without = [o for o in options if o.tactic.id != _REFERRAL]
+        try:
+            solution = self._solve(without, self.budget, DEADLINE)
+        except InfeasibleError as conflict:
+            raise InputError([self._conflict(p) for p in conflict.problems]) from conflict
+        if len(without) < len(options):
+            registrants = solution.response + self.outlook.organic_mean
+            options = [_asking(o, registrants, self.brief.goal.target) for o in options]
+            solution = self._solve(options, self.budget, DEADLINE)
+        small = {c.name for c in solution.choices if c.status is Status.used and c.response < FEWEST_REGISTRATIONS}
+        if small:
+            for option in options:
+                if option.tactic.id in small:
+                    detail = text("too_few", self.language, most=solution[option.tactic.id].response)
+                    self._skip(option.tactic, SkipReason.not_worth_it, detail)
+            options = [o for o in options if o.tactic.id not in small]
+            solution = self._solve(options, self.budget, DEADLINE)
+        return options, solution
+
+    def _conflict(self, problem: Defect) -> Defect:
+        message = text("conflict", self.language, what=problem.message)
+        return replace(problem, message=message, column=problem.column or "constraints")
+
+    def _solve(self, options: Sequence[_Option], budget: float, deadline: float = _DEADLINE_ASIDE) -> Solution:
+        return solve(
+            Problem(
+                [o.candidate for o in options],
+                budget=budget,
+                hours=self.brief.staff_hours,
+                unit=self.rates.unit,
+                money_worth=self.money_worth,
+                hours_worth=HOURS_WORTH,
+            ),
+            gap=GAP,
+            deadline=deadline,
+        )
+
+    def _chosen(self, options: Sequence[_Option], solution: Solution) -> list[tuple[_Option, Choice]]:
+        return [(o, solution[o.tactic.id]) for o in options if solution[o.tactic.id].x > 0]
+
+    def _predict(self, chosen: Sequence[tuple[_Option, Choice]]) -> Predictive:
+        return predictive(
+            [Chosen.of(option.response, choice.x) for option, choice in chosen],
+            organic=self.outlook.organic_mean,
+            organic_log_sd=self.outlook.organic_log_sd,
+            shared_log_sd=self.bundle.response.shared_log_sd,
+            show_up=self.outlook.show_up,
+            target=self.brief.goal.target,
+            metric=str(self.brief.goal.metric),
+        )
+
+    # --- alternatives ----------------------------------------------------------------------------------------------
+    def _alternatives(self, options: list[_Option]) -> list[Alternative]:
+        free = [o for o in options if not o.tactic.is_paid]
+        found: list[Alternative] = []
+        if len(free) < len(options):
+            found.append(self._alternative("free_only", free, self._solve(free, 0.0)))
+        locked = math.fsum(o.candidate.lock or 0.0 for o in options)
+        if self.budget > 0 and locked <= self.budget / 2:
+            half = self._payable(self.budget / 2)
+            found.append(self._alternative("half_budget", options, self._solve(options, half)))
+        cheapest = self._cheapest(options, locked)
+        if cheapest is not None:
+            found.append(self._alternative("cheapest_for_goal", options, cheapest))
+        return found
+
+    def _alternative(self, name: str, options: Sequence[_Option], solution: Solution) -> Alternative:
+        outcome = self._predict(self._chosen(options, solution))
+        return Alternative.model_validate({
+            "name": name,
+            "spend": self._money(solution.total_spend),
+            "registrations": outcome.total,
+            "goal_probability": outcome.goal_probability,
+        })  # fmt: skip
+
+    def _cheapest(self, options: Sequence[_Option], locked: float) -> Solution | None:
+        """The portfolio of least spend that is expected to reach the goal, to within 2 %; ``None`` if none does."""
+        low, high = locked, math.fsum(
+            o.candidate.lock or min(o.candidate.maximum, o.candidate.curve.saturated, self.rates.from_jpy(1e8))
+            for o in options if o.tactic.is_paid
+        )  # fmt: skip
+        high = max(low, self._payable(high))
+        best = self._solve(options, high)
+        if self._expected(best) < self.brief.goal.target:
+            return None
+        at_low = self._solve(options, low)
+        if self._expected(at_low) >= self.brief.goal.target:
+            return at_low
+        low, high = max(low, self.rates.unit), min(high, best.total_spend)
+        for _ in range(_CHEAPEST_STEPS):
+            if high <= low * (1 + _CHEAPEST_TOLERANCE):
+                break
+            # Halving the ratio, not the difference: the answer may be a thousandth of all that could be spent.
+            middle = self._payable(math.sqrt(low * high))
+            if not low < middle < high:
+                break
+            tried = self._solve(options, middle)
+            if self._expected(tried) >= self.brief.goal.target:
+                best, high = tried, min(middle, tried.total_spend)
+            else:
+                low = middle
+        return best
+
+    def _expected(self, solution: Solution) -> float:
+        """What the goal counts, expected of a portfolio."""
+        registrations = solution.response + self.outlook.organic_mean
+        attending = self.brief.goal.metric is GoalMetric.attendees
+        return registrations * self.outlook.show_up.mean if attending else registrations
+
+    # --- the parts of the answer -----------------------------------------------------------------------------------
+    def _allocation(self, option: _Option, choice: Choice, outcome: Predictive) -> Allocation:
+        tactic, response = option.tactic, option.response
+        units = _units(option, choice.x)
+        window = self._window(tactic, units)
+        assert isinstance(window, Window), "only tactics that fit were offered to the allocator"
+        reasons = list(response.reasons)
+        if choice.status is Status.locked:
+            reasons.append(text("locked", self.language))
+        if tactic.id == _REFERRAL:
+            registrants = outcome.total.mean - outcome.tactics[tactic.id].mean
+            reasons.append(text("referral", self.language, registrants=registrants))
+        if window.sends:
+            days = ", ".join(f"{d.month}/{d.day}" if self.language == "ja" else f"{d:%b} {d.day}" for d in window.sends)
+            reasons.append(text("sends", self.language, days=days))
+        return Allocation(
+            tactic=tactic.id,
+            name=tactic.name(self.language),
+            channel=tactic.channel,
+            is_paid=tactic.is_paid,
+            spend=self._money(choice.spend),
+            staff_hours=round(choice.hours, 2),
+            units=units,
+            starts=window.starts,
+            ends=window.ends,
+            registrations=outcome.tactics[tactic.id],
+            marginal_cpa=self._marginal_cpa(choice),
+            evidence=response.evidence,
+            evidence_source=response.evidence_source,
+            reasons=reasons,
+        )
+
+    def _marginal_cpa(self, choice: Choice) -> Money | None:
+        if choice.status is Status.locked or choice.spend <= 0 or not choice.marginal_response:
+            return None
+        cost = 1.0 / choice.marginal_response
+        return self.rates.money(cost, self.currency) if cost < self.rates.from_jpy(1e9) else None
+
+    def _totals(self, allocations: Sequence[Allocation], solution: Solution, outcome: Predictive) -> Totals:
+        spend = sum((a.spend.amount for a in allocations), Decimal(0))
+        unspent = max(self.brief.budget.amount - spend, Decimal(0))
+        reason = solution.unspent_reason
+        return Totals(
+            spend=Money(amount=spend, currency=self.currency),
+            unspent=Money(amount=unspent, currency=self.currency),
+            unspent_reason=UNSPENT[reason][self.language] if reason is not None and unspent > 0 else None,
+            staff_hours=round(solution.total_hours, 2),
+            organic_registrations=outcome.organic,
+            registrations=outcome.total,
+            attendees=outcome.attendees,
+            show_up_rate=self.outlook.show_up.mean,
+            goal_probability=outcome.goal_probability,
+        )
+
+    def _skip_unused(self, options: Sequence[_Option], solution: Solution) -> None:
+        for option in options:
+            choice, candidate = solution[option.tactic.id], option.candidate
+            if choice.x > 0 or option.tactic.id in self.skipped:
+                continue
+            at = max(candidate.minimum, _first_step(option))
+            match choice.status:
+                case Status.over_budget:
+                    detail = text("over_budget", self.language, minimum=self._shown(candidate.money_at(at)))
+                    self._skip(option.tactic, SkipReason.over_budget, detail)
+                case Status.no_hours:
+                    detail = text("no_hours", self.language, hours=candidate.hours_at(max(at, self.rates.unit)))
+                    self._skip(option.tactic, SkipReason.no_hours, detail)
+                case _:
+                    self._skip(option.tactic, SkipReason.not_worth_it, text("not_worth_it", self.language))
+
+    def _warnings(self, chosen: Sequence[tuple[_Option, Choice]], solution: Solution, outcome: Predictive) -> list[str]:
+        found: list[tuple[str, dict[str, object]]] = []
+        if any(m.is_simulated_data for m in self.bundle.versions):
+            found.append(("simulated", {}))
+        evidence = {option.response.evidence for option, _ in chosen}
+        if chosen and not evidence & {Evidence.own_data, Evidence.similar_events}:
+            found.append(("benchmark_only", {}))
+        guesses = [o.tactic.name(self.language) for o, _ in chosen if o.response.evidence is Evidence.guess]
+        if guesses and evidence & {Evidence.own_data, Evidence.similar_events}:
+            found.append(("guesses", {"names": ", ".join(guesses)}))
+        found += self._age_warnings()
+        assumed = {
+            o.tactic.asset: None
+            for o, _ in chosen
+            if o.tactic.asset
+            and getattr(self.brief.assets, o.tactic.asset) is None
+            and o.response.evidence in (Evidence.benchmark, Evidence.guess)
+        }
+        if assumed:
+            found.append(("assumed", {"assets": ", ".join(ASSETS[a][self.language] for a in assumed)}))
+        foreign = sorted(self._currencies() - {self.rates.base})
+        if foreign:
+            shown = ", ".join(
+                f"1 {c} = {self.rates.convert(1.0, c, self.rates.base):g} {self.rates.base}" for c in foreign
+            )
+            found.append(("converted", {"day": self.rates.day or "?", "rates": shown}))
+        goal = self.brief.goal
+        if outcome.goal_probability < OUT_OF_REACH:
+            expected = outcome.attendees if goal.metric is GoalMetric.attendees else outcome.total
+            found.append(("goal_out_of_reach", {"target": goal.target, "expected": expected.mean}))
+        capacity = self.brief.event.capacity
+        if capacity is not None and outcome.attendees.mean > capacity:
+            found.append(("over_capacity", {"expected": outcome.attendees.mean, "capacity": capacity}))
+        if not solution.proved:
+            found.append(("not_proved", {"gap": solution.gap}))
+        return [text(key, self.language, **values) for key, values in found]
+
+    def _age_warnings(self) -> list[tuple[str, dict[str, object]]]:
+        found: list[tuple[str, dict[str, object]]] = []
+        has_history = self.bundle.response.trained_until is not None
+        age = self.now - self.features.as_of if self.features.as_of else None
+        if age is None and has_history:
+            found.append(("no_features", {}))
+        elif age is not None and age > STALE_AFTER:
+            found.append(("stale_features", {"days": age.days}))
+        untils = [u for u in (self.bundle.response.trained_until, self.bundle.demand.trained_until) if u]
+        if untils and self.as_of - min(untils) > OLD_AFTER:
+            found.append(("old_model", {"until": min(untils).isoformat()}))
+        today = self.now.astimezone(ZoneInfo(self.brief.event.time_zone)).date()
+        if self.as_of != today:
+            found.append(("as_of", {"as_of": self.as_of.isoformat()}))
+        return found
+
+    # --- helpers ---------------------------------------------------------------------------------------------------
+    def _window(self, tactic: Tactic, units: int | None = None) -> Window | TooLate:
+        event = self.brief.event
+        return schedule(tactic, event.date, self.as_of, event.time_zone, self.country, units=units)
+
+    def _skip(self, tactic: Tactic, reason: SkipReason, detail: str, last_start: date | None = None) -> None:
+        self.skipped[tactic.id] = Skipped(
+            tactic=tactic.id, name=tactic.name(self.language), reason=reason, detail=detail, last_start=last_start
+        )
+
+    def _currencies(self) -> set[str]:
+        amounts = [self.brief.budget, self.brief.event.price]
+        amounts += [m for r in self.brief.constraints for m in (r.lock, r.minimum, r.maximum) if m is not None]
+        return {m.currency for m in amounts if m.amount > 0}
+
+    def _payable(self, amount: float) -> float:
+        """``amount`` of base currency rounded down to what can be paid."""
+        unit = self.rates.unit
+        return math.floor(amount / unit * (1 + 1e-12)) * unit
+
+    def _money(self, amount: float) -> Money:
+        """``amount`` of base currency in the budget's currency, rounded down to what can be paid."""
+        exact = Decimal(repr(self.rates.convert(amount, self.rates.base, self.currency)))
+        smallest = Decimal(1).scaleb(-minor_digits(self.currency))
+        # A whole amount that a conversion there and back left a hair short is that whole amount.
+        nearest = exact.quantize(smallest)
+        close = abs(nearest - exact) <= abs(exact) * Decimal("1e-9")
+        return Money(amount=nearest if close else exact.quantize(smallest, rounding=ROUND_DOWN), currency=self.currency)
+
+    def _shown(self, amount: float) -> str:
+        money = self.rates.money(amount, self.currency)
+        return f"{money.amount:,} {money.currency}"
+
+
+def _finite(response: TacticResponse) -> float:
+    """Beyond this many hours a free tactic brings nothing more."""
+    return response.curve.saturated
+
+
+def _unit_price(response: TacticResponse) -> float | None:
+    knots = response.curve.knots()
+    return float(knots[0][knots[0] > 0][0]) if knots is not None and (knots[0] > 0).any() else None
+
+
+def _units(option: _Option, x: float) -> int | None:
+    """Whole units that x pays for; ``None`` where the tactic has none."""
+    if option.response.curve.knots() is None or option.tactic.curve_kind != "step":
+        return None
+    at = option.response.curve.knots()[0]  # type: ignore[index]
+    return int((at[at > 0] <= x * (1 + 1e-9)).sum())
+
+
+def _first_step(option: _Option) -> float:
+    """The smallest x that brings anything, where that is a step."""
+    if option.tactic.curve_kind != "step":
+        return option.tactic.hours.setup_hours if not option.tactic.is_paid else 0.0
+    return _unit_price(option.response) or 0.0
+
+
+def _asking(option: _Option, registrants: float, target: int) -> _Option:
+    """Referral for the number of people there will be to ask; every other option as it is."""
+    if option.tactic.id != _REFERRAL:
+        return option
+    curve = option.response.curve.scaled(min(1.0, registrants / target))
+    return replace(
+        option,
+        response=replace(option.response, curve=curve),
+        candidate=replace(option.candidate, curve=curve),
+    )
+
+
+def _optimality(solution: Solution) -> Optimality:
+    bound = solution.response + max(solution.upper_bound - solution.objective, 0.0)
+    return Optimality(
+        expected_registrations=solution.response,
+        upper_bound=bound,
+        gap=(bound - solution.response) / bound if bound > 0 else 0.0,
+    )

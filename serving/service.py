@@ -1,0 +1,76 @@
+"""The BentoML service: ``bentoml serve serving.service:Turnout``.
+
+BentoML runs the workers, their life and its own clients' API; the HTTP API of :mod:`serving.http` is mounted beside it.
+:class:`Front` sends every request there except those under :data:`NATIVE`, because BentoML's own routes would answer
+``/readyz`` without naming the part that is missing, and unknown paths without a problem document. BentoML's own metrics
+and access log are off: they label by raw path, so every plan's id would become a time series.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import bentoml
+import structlog
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serving.http import create_app
+from serving.state import Planning
+from turnout.brief import Brief
+from turnout.logs import configure
+from turnout.plan import Plan
+from turnout.settings import load_settings
+
+log = structlog.get_logger(__name__)
+
+#: Paths that BentoML answers itself.
+NATIVE: Final = ("/bento/", "/static_content/")
+
+_settings = load_settings()
+_planning = Planning(_settings)
+_app = create_app(_planning)
+
+
+class Front:
+    """Sends requests to the HTTP API, or on to BentoML."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.native = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].startswith(NATIVE):
+            await self.native(scope, receive, send)
+        else:
+            await _app(scope, receive, send)
+
+
+@bentoml.service(
+    name="turnout",
+    workers=_settings.service_workers,
+    # Requests have a deadline of their own, which answers with a problem document; this is the last resort.
+    traffic={"timeout": _settings.request_timeout_seconds + 5},
+    metrics={"enabled": False},
+    logging={"access": {"enabled": False}},
+)
+class Turnout:
+    """Plans how to fill an event."""
+
+    @bentoml.on_startup  # type: ignore[untyped-decorator]
+    async def start(self) -> None:
+        configure("json", "INFO")
+        await _planning.start()
+        log.info("service started", workers=_settings.service_workers)
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]
+    async def stop(self) -> None:
+        await _planning.close()
+
+    @bentoml.api(route="/bento/plan")  # type: ignore[untyped-decorator]
+    async def plan(self, brief: Brief, /) -> Plan:
+        """A plan for BentoML's own clients: ``bentoml.SyncHTTPClient(url).plan(brief)``."""
+        stored = await _planning.plan(brief)
+        return Plan.model_validate(stored.answer)
+
+
+_service: Any = Turnout
+_service.add_asgi_middleware(Front)

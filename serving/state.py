@@ -1,0 +1,269 @@
+"""What one worker of the service holds: models, features, connections; and how a plan comes out of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from time import perf_counter
+from typing import Final, TypeVar
+from uuid import UUID
+
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from serving import metrics, store
+from serving.features import FeatureReader
+from serving.planner import Bundle, Features, make_plan
+from serving.store import StoredPlan
+from turnout import registry
+from turnout.brief import Brief
+from turnout.errors import NotReadyError, TurnoutError
+from turnout.money import Rates
+from turnout.plan import Plan
+from turnout.scoring import DemandModel, ResponseModel
+from turnout.settings import Settings
+from turnout.tactics import Catalogue, load_catalogue
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+#: How often the alias is looked at, and how soon a failed start is tried again.
+CHECK_SECONDS: Final = 15.0
+RETRY_SECONDS: Final = 3.0
+PROBE_SECONDS: Final = 2.0
+#: More plans than this at once are refused early instead of timing out late.
+MOST_IN_FLIGHT: Final = 128
+
+
+class OverloadedError(TurnoutError):
+    """Too many plans are being made; ask again in a moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The models in use and since when."""
+
+    bundle: Bundle
+    since: datetime
+    versions: tuple[str, str]
+
+
+def load_bundle(settings: Settings) -> Loaded:
+    """Both champions, downloaded where necessary.
+
+    Raises:
+        NotReadyError: one of them was never trained, or cannot be read.
+    """
+    response_directory, response_version = registry.champion_directory(settings, registry.RESPONSE)
+    demand_directory, demand_version = registry.champion_directory(settings, registry.DEMAND)
+    bundle = Bundle(
+        ResponseModel.load(response_directory, registry.RESPONSE, response_version, registry.CHAMPION),
+        DemandModel.load(demand_directory, registry.DEMAND, demand_version, registry.CHAMPION),
+    )
+    return Loaded(bundle, datetime.now(UTC), (response_version, demand_version))
+
+
+class Planning:
+    """The service's state. One per worker: :meth:`start` it in the event loop that serves.
+
+    Models and features are loaded in the background, and again whenever the registry's alias changes; a request uses
+    the bundle it started with to its end, so none is dropped by a change.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.rates = Rates.of(settings)
+        self.catalogue: Catalogue = load_catalogue()
+        self.loaded: Loaded | None = None
+        self.why_not: dict[str, str] = {"model": "not loaded yet", "features": "not opened yet"}
+        self._reader: FeatureReader | None = None
+        self._engine: AsyncEngine | None = None
+        self._redis: Redis | None = None
+        # The trees and numpy release the interpreter, so two plans can be made side by side.
+        self._workers = ThreadPoolExecutor(max(1, settings.threads), thread_name_prefix="plan")
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="load")
+        self._tasks: list[asyncio.Task[None]] = []
+        self._in_flight = 0
+
+    # --- life ------------------------------------------------------------------------------------------------------
+    async def start(self) -> None:
+        """Open connections and begin loading; returns at once."""
+        assert self.settings.redis_url is not None, "start inside turnout.runtime.services()"
+        self._engine = store.create_engine(self.settings)
+        self._redis = Redis.from_url(
+            self.settings.redis_url,
+            socket_timeout=PROBE_SECONDS,
+            socket_connect_timeout=PROBE_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._tasks = [asyncio.create_task(self._keep_models()), asyncio.create_task(self._open_features())]
+
+    async def close(self) -> None:
+        """Stop loading, close connections."""
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+        if self._engine is not None:
+            await self._engine.dispose()
+        if self._redis is not None:
+            await self._redis.aclose()
+        self._workers.shutdown(wait=False, cancel_futures=True)
+        self._loader.shutdown(wait=False, cancel_futures=True)
+
+    async def _keep_models(self) -> None:
+        while True:
+            try:
+                await self._reload()
+            except NotReadyError as error:
+                self._model_failed(str(error), error)
+            except Exception as error:
+                self._model_failed(f"{type(error).__name__}: loading failed, see the log", error)
+            await asyncio.sleep(CHECK_SECONDS if self.loaded else RETRY_SECONDS)
+
+    async def _reload(self) -> None:
+        versions = tuple([
+            (await self._load(partial(registry.champion_directory, self.settings, name)))[1] for name in registry.MODELS
+        ])  # fmt: skip
+        if self.loaded is not None and self.loaded.versions == versions:
+            return
+        before, loaded = self.loaded, await self._load(partial(load_bundle, self.settings))
+        self.loaded = loaded
+        self.why_not.pop("model", None)
+        metrics.MODEL_RELOADS.labels("loaded").inc()
+        if before is not None:
+            for model in before.bundle.versions:
+                metrics.MODEL_LOADED.labels(model.name, model.version).set(0)
+        for model in loaded.bundle.versions:
+            metrics.MODEL_LOADED.labels(model.name, model.version).set(1)
+        log.info("models loaded", response=loaded.versions[0], demand=loaded.versions[1])
+
+    def _model_failed(self, reason: str, error: Exception) -> None:
+        metrics.MODEL_RELOADS.labels("failed").inc()
+        if self.loaded is not None:
+            # the models in use are still good
+            log.warning("models not reloaded", error=type(error).__name__)
+            return
+        if self.why_not.get("model") != reason:
+            log.warning("no model yet", reason=reason)
+        self.why_not["model"] = reason
+
+    async def _open_features(self) -> None:
+        while self._reader is None:
+            try:
+                self._reader = await self._load(partial(FeatureReader, self.settings))
+                self.why_not.pop("features", None)
+            except Exception as error:
+                if "features" not in self.why_not or self.why_not["features"] == "not opened yet":
+                    log.warning("feature store not opened", error=type(error).__name__)
+                self.why_not["features"] = f"the feature store cannot be opened ({type(error).__name__})"
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _load(self, function: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._loader, function)
+
+    # --- plans -----------------------------------------------------------------------------------------------------
+    async def plan(self, brief: Brief, *, idempotency_key: str | None = None) -> StoredPlan:
+        """Make a plan and store it, or give the one stored under the key.
+
+        Raises:
+            NotReadyError: a model, the features or the database is missing.
+            OverloadedError: too many plans are being made.
+            InputError: the brief cannot be planned.
+            store.KeyConflictError: the key belongs to another brief.
+        """
+        if self._in_flight >= MOST_IN_FLIGHT:
+            raise OverloadedError(f"{MOST_IN_FLIGHT} plans are being made already")
+        self._in_flight += 1
+        metrics.IN_FLIGHT.inc()
+        try:
+            return await self._plan(brief, idempotency_key)
+        finally:
+            self._in_flight -= 1
+            metrics.IN_FLIGHT.dec()
+
+    async def _plan(self, brief: Brief, key: str | None) -> StoredPlan:
+        organisation = self.settings.organisation
+        if key is not None:
+            earlier = await store.find_by_key(self.engine, organisation, key, brief)
+            if earlier is not None:
+                return earlier
+        loaded, reader = self.loaded, self._reader
+        if loaded is None:
+            raise NotReadyError(self.why_not.get("model", "no model"))
+        if reader is None:
+            raise NotReadyError(self.why_not.get("features", "no features"))
+        # One hop to a thread for everything that is not waiting: the feature read is one round trip of milliseconds.
+        features, plan = await asyncio.get_running_loop().run_in_executor(
+            self._workers, partial(self._compute, brief, loaded.bundle, reader)
+        )
+        started = perf_counter()
+        stored = await store.save(
+            self.engine, organisation, plan, features=features.tactics, rates=self.rates, idempotency_key=key
+        )
+        metrics.STAGE_SECONDS.labels("store").observe(perf_counter() - started)
+        metrics.GOAL_PROBABILITY.observe(plan.totals.goal_probability)
+        return stored
+
+    def _compute(self, brief: Brief, bundle: Bundle, reader: FeatureReader) -> tuple[Features, Plan]:
+        began = perf_counter()
+        features = reader.read(self.catalogue.ids, brief.event.category)
+        read = perf_counter()
+        now = datetime.now(UTC)
+        plan = make_plan(brief, bundle, features, now, rates=self.rates, country=self.settings.country)
+        metrics.STAGE_SECONDS.labels("features").observe(read - began)
+        metrics.STAGE_SECONDS.labels("plan").observe(perf_counter() - read)
+        if features.as_of is not None:
+            metrics.FEATURE_AGE.set((now - features.as_of).total_seconds())
+        return features, plan
+
+    async def find(self, plan_id: UUID) -> StoredPlan | None:
+        """A stored plan of this organisation."""
+        return await store.find(self.engine, self.settings.organisation, plan_id)
+
+    @property
+    def engine(self) -> AsyncEngine:
+        if self._engine is None:
+            raise NotReadyError("the service has not started")
+        return self._engine
+
+    # --- health ----------------------------------------------------------------------------------------------------
+    async def parts(self) -> dict[str, str]:
+        """Every part a plan needs: ``"ok"``, or why it does not work."""
+        database, cache = await asyncio.gather(self._probe_database(), self._probe_redis())
+        found = {
+            "model": "ok" if self.loaded else self.why_not.get("model", "not loaded"),
+            "features": "ok" if self._reader else self.why_not.get("features", "not opened"),
+            "postgresql": database,
+            "redis": cache,
+        }
+        for part, state in found.items():
+            metrics.PART_READY.labels(part).set(state == "ok")
+        return found
+
+    async def _probe_database(self) -> str:
+        try:
+            async with asyncio.timeout(PROBE_SECONDS), self.engine.connect() as connection:
+                await connection.execute(text("SELECT 1"))
+        except Exception as error:  # whatever it is, the part does not work; details could hold addresses
+            return f"does not answer ({type(error).__name__})"
+        return "ok"
+
+    async def _probe_redis(self) -> str:
+        try:
+            assert self._redis is not None
+            async with asyncio.timeout(PROBE_SECONDS):
+                await self._redis.execute_command("PING")  # type: ignore[no-untyped-call]
+        except Exception as error:
+            return f"does not answer ({type(error).__name__})"
+        return "ok"
