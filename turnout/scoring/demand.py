@@ -16,13 +16,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from turnout.errors import NotReadyError
 from turnout.plan import Evidence
 from turnout.scoring.parameters import find_extra_file
 from turnout.scoring.published import kind_of, published_pacing, published_show_up
 from turnout.scoring.types import DemandOutlook, Pacing, ShowUp
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA = 1
 FILE = "demand.json"
@@ -50,6 +53,13 @@ class Organic:
     kinds: dict[str, float] = field(default_factory=dict)
     log_sd: dict[str, float] = field(default_factory=lambda: {"": ORGANIC_GUESS_LOG_SD})
     events: dict[str, int] = field(default_factory=dict)
+
+    def log_mean(self, segment_id: str, kind: str) -> float:
+        """Log of the expected number at usual demand."""
+        return min(self.level + self.segments.get(segment_id, 0.0) + self.kinds.get(kind, 0.0), 16.0)
+
+    def spread(self, segment_id: str) -> float:
+        return self.log_sd.get(segment_id, self.log_sd.get("", ORGANIC_GUESS_LOG_SD))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,13 +169,12 @@ class DemandModel:
         kind = kind_of(format, price)
         index = self.index(segment_id, event_date)
         organic = p.organic
-        log_mean = organic.level + organic.segments.get(segment_id, 0.0) + organic.kinds.get(kind, 0.0)
         evidence, source = self._evidence(segment_id)
         return DemandOutlook(
             segment_id=segment_id if segment_id in p.index else ALL_SEGMENTS,
             index=index,
-            organic_mean=math.exp(min(log_mean, 16.0)) * index,
-            organic_log_sd=organic.log_sd.get(segment_id, organic.log_sd.get("", ORGANIC_GUESS_LOG_SD)),
+            organic_mean=math.exp(organic.log_mean(segment_id, kind)) * index,
+            organic_log_sd=organic.spread(segment_id),
             pacing=p.pacing.get(kind) or published_pacing(kind),
             show_up=p.show_up.get(kind) or published_show_up(kind),
             evidence=evidence,
@@ -185,3 +194,30 @@ class DemandModel:
         if everywhere >= OWN_DATA_EVENTS:
             return Evidence.similar_events, f"{mark}own data: {everywhere} events, {here} of this category"
         return Evidence.guess, f"guess: {ORGANIC_GUESS:.0f} registrations come by themselves; {everywhere} own events"
+
+
+class _Table:
+    """The model as MLflow's generic flavour serves it: a frame of events in, a frame of outlooks out."""
+
+    def __init__(self, model: DemandModel) -> None:
+        self.model = model
+
+    def predict(self, frame: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Columns segment_id, event_date (ISO), format, price → index, organic_mean, show_up_rate."""
+        import pandas
+
+        outlooks = []
+        for row in frame.to_dict("records"):
+            day = date.fromisoformat(str(row["event_date"]))
+            price = float(row["price"])
+            outlooks.append(self.model.outlook(str(row["segment_id"]), day, day, str(row["format"]), price=price))
+        return pandas.DataFrame({
+            "index": [o.index for o in outlooks],
+            "organic_mean": [o.organic_mean for o in outlooks],
+            "show_up_rate": [o.show_up.mean for o in outlooks],
+        })  # fmt: skip
+
+
+def _load_pyfunc(path: str) -> _Table:
+    """How ``mlflow.pyfunc.load_model`` opens the model; ``path`` is the data folder it was logged with."""
+    return _Table(DemandModel.load(Path(path), "turnout-demand", version="mlflow"))

@@ -18,7 +18,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from turnout.curves import Curve, Step, Tabulated
+
+Floats = NDArray[np.float64]
 
 SCHEMA = 1
 FILE = "parameters.json"
@@ -102,20 +107,29 @@ class ResponseParameters:
             + self.tactic_segments.get(f"{tactic_id}|{segment_id}", 0.0)
         )
 
+    def log_correction(self, trees: Floats, demand_index: ArrayLike) -> Floats:
+        """What the trees and the demand outlook add to the log scale, within +-1.5 together."""
+        index = np.maximum(np.asarray(demand_index, dtype=np.float64), 1e-6)
+        limit = LOG_CORRECTION_LIMIT
+        return np.clip(np.clip(trees, -limit, limit) + self.demand_elasticity * np.log(index), -limit, limit)
+
     def curve(self, tactic_id: str, prior: Curve) -> Curve:
         """The prior curve over an audience of the size the data suggest; its height is not touched."""
         history = self.tactics.get(tactic_id)
         return stretch(prior, history.log_stretch) if history else prior
 
-    def log_sd(self, tactic_id: str, segment_id: str, *, prior_log_sd: float) -> float:
-        """Spread of a tactic's log registrations in one event: not knowing its height, and how events differ.
-
-        ``prior_log_sd`` is the benchmark's, used where the tactic has no history.
-        """
+    def height_log_sd(self, tactic_id: str, segment_id: str, *, prior_log_sd: float) -> float:
+        """How uncertain the height of a curve is; ``prior_log_sd``, the benchmark's, counts without history."""
         history = self.tactics.get(tactic_id)
         if history is not None:
-            return math.hypot(_by_segment(history.log_sd, segment_id), history.noise_log_sd)
-        return math.sqrt(_by_segment(self.level_log_sd, segment_id) ** 2 + prior_log_sd**2 + self.noise_log_sd**2)
+            return _by_segment(history.log_sd, segment_id)
+        return math.hypot(_by_segment(self.level_log_sd, segment_id), prior_log_sd)
+
+    def log_sd(self, tactic_id: str, segment_id: str, *, prior_log_sd: float) -> float:
+        """Spread of a tactic's log registrations in one event: not knowing its height, and how events differ."""
+        history = self.tactics.get(tactic_id)
+        noise = history.noise_log_sd if history else self.noise_log_sd
+        return math.hypot(self.height_log_sd(tactic_id, segment_id, prior_log_sd=prior_log_sd), noise)
 
     # --- JSON --------------------------------------------------------------------------------------------------
     def to_json(self) -> str:
@@ -163,8 +177,8 @@ def stretch(curve: Curve, log_stretch: float) -> Curve:
 
 
 def find_extra_file(directory: Path, name: str) -> Path:
-    """A file that was logged with a model: beside it, or in ``extra_files/`` or ``artifacts/`` below it."""
-    for folder in (directory, directory / "extra_files", directory / "artifacts"):
+    """A file that was logged with a model: beside it, or in ``extra_files/`` or ``data/`` below it."""
+    for folder in (directory, directory / "extra_files", directory / "data"):
         if (path := folder / name).is_file():
             return path
     raise FileNotFoundError(f"{directory} holds no {name}: not a Turnout model, or an incomplete download")

@@ -17,7 +17,7 @@ from turnout.errors import NotReadyError
 from turnout.money import Rates
 from turnout.plan import Evidence
 from turnout.scoring.design import design_matrix, event_columns, store_columns, tactic_columns
-from turnout.scoring.parameters import LOG_CORRECTION_LIMIT, ResponseParameters
+from turnout.scoring.parameters import ResponseParameters
 from turnout.scoring.types import ScoringRequest, TacticResponse
 from turnout.tactics import Tactic
 from turnout.tactics.priors import PriorCurve, prior_curve
@@ -84,13 +84,9 @@ class ResponseModel:
     def shared_log_sd(self) -> float:
         return self.parameters.shared_log_sd
 
-    def log_correction(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
-        """What the trees add to the log of the curve, per row, within +-1.5."""
-        margins = self.booster.inplace_predict(
-            matrix, predict_type="margin", base_margin=np.zeros(len(matrix), dtype=np.float32), validate_features=False
-        )
-        limited = np.clip(np.asarray(margins, dtype=np.float64), -LOG_CORRECTION_LIMIT, LOG_CORRECTION_LIMIT)
-        return np.nan_to_num(limited, nan=0.0)
+    def trees(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
+        """What the trees add to the log of the curve, per row of the design matrix."""
+        return tree_margins(self.booster, matrix)
 
     def prior(self, tactic: Tactic, brief: Brief, fx: Rates) -> PriorCurve:
         """The benchmark curve that this model's scale refers to.
@@ -121,7 +117,8 @@ class ResponseModel:
             | tactic_columns(request.tactics)
             | store_columns(self.feature_names, [t.id for t in request.tactics], request.features, request.segment)
         )
-        corrections = self.log_correction(design_matrix(columns, self.feature_names, len(request.tactics)))
+        trees = self.trees(design_matrix(columns, self.feature_names, len(request.tactics)))
+        corrections = self.parameters.log_correction(trees, columns["demand_index"])
         return [
             self._respond(request, tactic, prior, float(correction))
             for tactic, prior, correction in zip(request.tactics, priors, corrections, strict=True)
@@ -131,9 +128,6 @@ class ResponseModel:
         brief = request.brief
         segment = brief.event.category
         scale = self.parameters.log_scale(tactic.id, segment, str(brief.event.format))
-        if request.demand is not None:
-            correction += self.parameters.demand_elasticity * math.log(max(request.demand.index, 1e-6))
-            correction = min(max(correction, -LOG_CORRECTION_LIMIT), LOG_CORRECTION_LIMIT)
         evidence, source = self._evidence(tactic.id, segment, prior, brief.language)
         return TacticResponse(
             tactic_id=tactic.id,
@@ -166,6 +160,15 @@ class ResponseModel:
         if history.events < OWN_DATA_EVENTS:
             return Evidence(prior.evidence), few
         return (Evidence.own_data if here else Evidence.similar_events), own + where
+
+
+def tree_margins(booster: Any, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The sum of the trees' leaves per row: the margin without any base."""
+    if not len(matrix) or booster.num_boosted_rounds() == 0:
+        return np.zeros(len(matrix))
+    nothing = np.zeros(len(matrix), dtype=np.float32)
+    margins = booster.inplace_predict(matrix, predict_type="margin", base_margin=nothing, validate_features=False)
+    return np.nan_to_num(np.asarray(margins, dtype=np.float64), nan=0.0)
 
 
 def _reasons(scale: float, correction: float, language: str) -> tuple[str, ...]:

@@ -1,0 +1,396 @@
+"""Training rows: one per event and tactic that was used, as known when the event was planned.
+
+The label is what the event's day showed (view ``event_tactic``); everything else is dated :data:`PLANNING_DAYS` before
+the event. Only events whose day is over are read (``event_date < until``), features come point-in-time from the feature
+store, and the demand index from the forecasts made by then. So a model never sees what a planner could not have known.
+
+A row needs a label and an x the curve can be asked at:
+
+* paid tactics: x is the spend in base currency; a row without spend is left out;
+* free tactics: x is the staff hours; organisers seldom write them down, so unknown hours count as the usual effort
+  (:func:`usual_effort`), and the tactic's level is learnt at that effort;
+* between whole units the curve is read as straight lines (:func:`expected`): prices paid differ from the catalogue's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import structlog
+from numpy.typing import NDArray
+from sqlalchemy import Connection, Engine, text
+
+from feature_repo import names
+from turnout import taxonomy
+from turnout.brief import Brief
+from turnout.curves import CappedLinear, Curve, Step
+from turnout.money import Rates
+from turnout.scoring.design import derived_names, design_matrix
+from turnout.scoring.published import kind_of
+from turnout.settings import Settings
+from turnout.tactics import Tactic, load_catalogue
+from turnout.tactics.priors import PriorCurve, prior_curve
+from turnout.warehouse.engine import create_engine
+
+log = structlog.get_logger(__name__)
+
+#: Plans are made about four weeks ahead: the lead time of most tactics.
+PLANNING_DAYS = 28
+#: Trust in a label by where it comes from, relative to the registration system's own count.
+BASIS_WEIGHTS: Mapping[str, float] = {
+    "registration_system": 1.0,
+    "tactic_result": 0.8,
+    "outcome": 0.8,
+    "claimed": 0.4,
+}
+#: The least a used tactic is expected to bring, so that its logarithm exists.
+LEAST_EXPECTED = 0.05
+#: A target the organiser did not write down; only the referral prior looks at it.
+_TYPICAL_TARGET = 100
+_FEATURE_CHUNK = 50_000
+
+#: The features a response model is trained on, in order.
+FEATURE_NAMES: tuple[str, ...] = (*derived_names(), *names.RESPONSE_FEATURES)
+
+_EVENTS = """
+SELECT s.event_id, s.event_date, s.segment_id, s.format, s.price_base, s.registrations, s.organic_registrations,
+       s.attendees, s.show_up_rate, s.first_registration, s.is_simulated,
+       e.name, e.target_registrations, e.industries, e.job_titles, e.company_sizes
+FROM turnout.event_summary s
+JOIN turnout.event e ON e.organisation = s.organisation AND e.event_id = s.event_id
+WHERE s.organisation = :organisation AND s.event_date < :until
+ORDER BY s.event_date, s.event_id
+"""
+_TACTICS = """
+SELECT event_id, tactic_id, spend_base, staff_hours, registrations, registrations_basis
+FROM turnout.event_tactic
+WHERE organisation = :organisation AND event_date < :until AND registrations IS NOT NULL
+ORDER BY event_date, event_id, tactic_id
+"""
+_DAILY = """
+SELECT r.event_id, greatest(e.event_date - r.date, 0) AS days_before, sum(r.quantity) AS registrations
+FROM turnout.registration r
+JOIN turnout.event e ON e.organisation = r.organisation AND e.event_id = r.event_id
+WHERE r.organisation = :organisation AND r.status = 'confirmed' AND e.event_date < :until AND r.date < :until
+GROUP BY 1, 2
+ORDER BY 1, 2
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What the warehouse holds on events that are over.
+
+    Attributes:
+        events: one row per event, in order of date; index ``event_id``. Columns event_date (datetime64), segment_id,
+            format, kind, price_base, registrations, organic_registrations, attendees, show_up_rate, is_simulated,
+            name, target_registrations, industries, job_titles, company_sizes.
+        tactics: one row per event and tactic: spend_base, staff_hours, registrations, registrations_basis.
+        daily: event_id, days_before (>= 0), registrations: how they came in, where the day is known.
+        until: only events before this day.
+    """
+
+    events: pd.DataFrame
+    tactics: pd.DataFrame
+    daily: pd.DataFrame
+    until: date
+
+    def before(self, day: date) -> History:
+        """The events before ``day`` alone: what was known on its morning."""
+        events = self.events[self.events["event_date"] < pd.Timestamp(day)]
+        tactics = self.tactics[self.tactics["event_id"].isin(events.index)]
+        daily = self.daily[self.daily["event_id"].isin(events.index)]
+        return History(events, tactics, daily, day)
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Rows ready for training.
+
+    Attributes:
+        rows: event_id, tactic_id, segment_id, x, y (registrations), weight, baseline (benchmark at x), prior_log_sd,
+            and the raw columns and store features that :func:`turnout.scoring.design_matrix` reads.
+        curves: the benchmark curve of each row, shape (rows,).
+        history: the events behind them, also those without any usable row.
+        feature_names: columns of the design matrix.
+    """
+
+    rows: pd.DataFrame
+    curves: NDArray[np.object_]
+    history: History
+    feature_names: tuple[str, ...] = FEATURE_NAMES
+    notes: tuple[str, ...] = field(default=())
+
+    def matrix(self) -> NDArray[np.float32]:
+        """The design matrix of all rows."""
+        return design_matrix(columns_of(self.rows), self.feature_names, len(self.rows))
+
+    def before(self, day: date) -> Dataset:
+        """The rows of events before ``day``, with the history of that morning."""
+        part = self.subset(np.asarray(self.rows["event_date"] < pd.Timestamp(day), dtype=np.bool_))
+        return Dataset(part.rows, part.curves, self.history.before(day), self.feature_names, self.notes)
+
+    def subset(self, mask: NDArray[np.bool_]) -> Dataset:
+        """The rows where ``mask`` holds; the history stays whole."""
+        return Dataset(
+            self.rows[mask].reset_index(drop=True), self.curves[mask], self.history, self.feature_names, self.notes
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes exactly when something that training reads changes; not with the night it is read in."""
+        hasher = hashlib.sha256()
+        for frame in (self.rows, self.history.events, self.history.daily):
+            plain = frame.reset_index()
+            hasher.update("\x1f".join(map(str, plain.columns)).encode())
+            listed = [c for c in plain.columns if plain[c].map(lambda v: isinstance(v, list | np.ndarray)).any()]
+            plain = plain.assign(**{c: plain[c].map(str) for c in listed})
+            hasher.update(pd.util.hash_pandas_object(plain, index=False).to_numpy().tobytes())
+        return hasher.hexdigest()[:32]
+
+
+def columns_of(rows: pd.DataFrame) -> dict[str, NDArray[Any]]:
+    """The columns of a frame as arrays, for :func:`turnout.scoring.design_matrix`."""
+    return {str(name): rows[name].to_numpy() for name in rows.columns}
+
+
+def build(settings: Settings, until: date, *, engine: Engine | None = None) -> Dataset:
+    """Read the history and the features known when each event was planned.
+
+    Args:
+        until: only events before this day count, and no event's later corrections.
+    """
+    history = load_history(settings, until, engine=engine)
+    dataset = assemble(history, Rates.of(settings))
+    return with_features(settings, dataset)
+
+
+def load_history(settings: Settings, until: date, *, engine: Engine | None = None) -> History:
+    """Read the events before ``until`` and what they brought."""
+    own = engine or create_engine(settings, pool_size=1)
+    try:
+        with own.connect() as connection:
+            bound = {"organisation": settings.organisation, "until": until}
+            events = _read(connection, _EVENTS, bound).set_index("event_id")
+            tactics = _read(connection, _TACTICS, bound)
+            daily = _read(connection, _DAILY, bound)
+    finally:
+        if engine is None:
+            own.dispose()
+    return prepared(events, tactics, daily, until)
+
+
+def prepared(events: pd.DataFrame, tactics: pd.DataFrame, daily: pd.DataFrame, until: date) -> History:
+    """Give the columns their types, and let nothing dated ``until`` or later in."""
+    events = events.assign(event_date=pd.to_datetime(events["event_date"]).astype("datetime64[s]"))
+    events = events[events["event_date"] < pd.Timestamp(until)].sort_values("event_date", kind="stable")
+    for name in ("price_base", "registrations", "organic_registrations", "attendees", "show_up_rate"):
+        events[name] = pd.to_numeric(events[name], errors="coerce").astype(np.float64)
+    prices = events["price_base"].fillna(0.0)
+    events["kind"] = [kind_of(f, p) for f, p in zip(events["format"], prices, strict=True)]
+    tactics = tactics[tactics["event_id"].isin(events.index)].copy()
+    for name in ("spend_base", "staff_hours", "registrations"):
+        tactics[name] = pd.to_numeric(tactics[name], errors="coerce").astype(np.float64)
+    daily = daily[daily["event_id"].isin(events.index)].copy()
+    for name in ("days_before", "registrations"):
+        daily[name] = pd.to_numeric(daily[name], errors="coerce").astype(np.float64)
+    return History(events, tactics.reset_index(drop=True), daily.reset_index(drop=True), until)
+
+
+def _read(connection: Connection, query: str, bound: Mapping[str, Any]) -> pd.DataFrame:
+    result = connection.execute(text(query), dict(bound))
+    return pd.DataFrame.from_records(result.fetchall(), columns=list(result.keys()), coerce_float=True)
+
+
+# --- curves -----------------------------------------------------------------------------------------------------------
+
+
+def brief_of(event: Mapping[str, Any], currency: str) -> Brief:
+    """The question a planner would have asked for a past event. Its assets of the time are not known."""
+    price, target = event["price_base"], event["target_registrations"]
+    return Brief.model_validate(
+        {
+            "event": {
+                "name": str(event["name"])[:200] or "event",
+                "date": pd.Timestamp(event["event_date"]).date(),
+                "category": event["segment_id"],
+                "format": event["format"],
+                "price": {"amount": 0 if pd.isna(price) else float(price), "currency": currency},
+                "audience": {
+                    name: [i for i in event[name] if i in vocabulary]
+                    for name, vocabulary in (
+                        ("industries", taxonomy.industries),
+                        ("job_titles", taxonomy.job_titles),
+                        ("company_sizes", taxonomy.company_sizes),
+                    )
+                },
+            },
+            "goal": {"target": _TYPICAL_TARGET if pd.isna(target) or target < 1 else int(target)},
+            "budget": {"amount": 0, "currency": currency},
+        }
+    )
+
+
+def usual_effort(prior: PriorCurve) -> float:
+    """Staff hours that a free tactic usually takes: half of its whole units, or half of its audience."""
+    if prior.unit_at:
+        return prior.unit_at[min((len(prior.unit_at) + 1) // 2, 4) - 1]
+    curve = prior.curve
+    if isinstance(curve, CappedLinear):
+        return curve.start + 0.5 * curve.cap / curve.rate if curve.rate > 0 else max(curve.start, 1.0)
+    return 4.0
+
+
+def expected(curve: Curve, x: float) -> float:
+    """The benchmark's registrations at ``x`` for a past event, at least :data:`LEAST_EXPECTED`.
+
+    Steps are read as straight lines through their corners: half the catalogue's price bought something, too.
+    """
+    if isinstance(curve, Step):
+        value = float(np.interp(x, *curve.knots()))
+    elif isinstance(curve, CappedLinear) and 0 < x < curve.start:
+        value = float(curve(curve.start * 1.25)) * x / curve.start
+    else:
+        value = float(curve(x))
+    return max(value, LEAST_EXPECTED)
+
+
+def assemble(history: History, rates: Rates) -> Dataset:
+    """The rows of ``history`` with their benchmark curves, without features of the store."""
+    catalogue = load_catalogue()
+    records: list[dict[str, Any]] = []
+    curves: list[Curve] = []
+    skipped = {"unknown_tactic": 0, "not_used": 0, "no_audience": 0}
+    for event_id, event, tactics in _by_event(history):
+        brief = brief_of(event, rates.base)
+        shared = {
+            "event_id": event_id,
+            "segment_id": event["segment_id"],
+            "category": event["segment_id"],
+            "format": event["format"],
+            "event_date": event["event_date"],
+            "as_of": event["event_date"] - timedelta(days=PLANNING_DAYS),
+            "price_base": 0.0 if math.isnan(event["price_base"]) else event["price_base"],
+            "industries_n": float(len(brief.event.audience.industries)),
+            "job_titles_n": float(len(brief.event.audience.job_titles)),
+            "company_sizes_n": float(len(brief.event.audience.company_sizes)),
+            "demand_index": 1.0,
+            "is_simulated": bool(event["is_simulated"]),
+        }
+        for row in tactics:
+            if row["tactic_id"] not in catalogue:
+                skipped["unknown_tactic"] += 1
+                continue
+            tactic = catalogue.get(row["tactic_id"])
+            prior = prior_curve(tactic, brief, rates)
+            x = _amount(tactic, prior, row["spend_base"], row["staff_hours"], row["registrations"])
+            if x is None:
+                skipped["not_used"] += 1
+                continue
+            if prior.curve.maximum <= 0:
+                skipped["no_audience"] += 1
+                continue
+            curves.append(prior.curve)
+            records.append(
+                shared
+                | {
+                    "tactic_id": tactic.id,
+                    "channel": tactic.channel,
+                    "is_paid": float(tactic.is_paid),
+                    "x": x,
+                    "y": max(row["registrations"], 0.0),
+                    "weight": BASIS_WEIGHTS.get(row["registrations_basis"], BASIS_WEIGHTS["claimed"]),
+                    "baseline": expected(prior.curve, x),
+                    "prior_log_sd": prior.log_sd,
+                }
+            )
+    if any(skipped.values()):
+        log.info("rows_left_out", **skipped)
+    rows = pd.DataFrame.from_records(records, columns=_ROW_COLUMNS)
+    rows["event_date"] = pd.to_datetime(rows["event_date"]).astype("datetime64[s]")
+    rows["as_of"] = pd.to_datetime(rows["as_of"]).astype("datetime64[s]")
+    shapes = np.empty(len(curves), dtype=object)
+    shapes[:] = curves
+    return Dataset(rows, shapes, history)
+
+
+_ROW_COLUMNS = (
+    "event_id", "tactic_id", "segment_id", "event_date", "as_of", "category", "format", "channel", "is_paid",
+    "price_base", "industries_n", "job_titles_n", "company_sizes_n", "demand_index", "x", "y", "weight", "baseline",
+    "prior_log_sd", "is_simulated",
+)  # fmt: skip
+
+
+def _by_event(history: History) -> Iterator[tuple[str, dict[str, Any], list[dict[str, Any]]]]:
+    """Each event in order of date, with its tactics."""
+    tactics = {str(key): group for key, group in history.tactics.groupby("event_id", sort=False)}
+    for event in history.events.reset_index().to_dict("records"):
+        group = tactics.get(str(event["event_id"]))
+        if group is not None:
+            yield str(event["event_id"]), _plain(event), [_plain(row) for row in group.to_dict("records")]
+
+
+def _plain(record: Mapping[Hashable, Any]) -> dict[str, Any]:
+    return {str(name): value for name, value in record.items()}
+
+
+def _amount(tactic: Tactic, prior: PriorCurve, spend: float, hours: float, registrations: float) -> float | None:
+    """x of a row; ``None`` where the tactic was not used, or nobody knows how much."""
+    if tactic.is_paid:
+        return spend if spend > 0 else None
+    if hours > 0:
+        return hours
+    # unknown hours are the usual ones; zero hours mean that nobody did anything, unless people came all the same
+    return usual_effort(prior) if math.isnan(hours) or registrations > 0 else None
+
+
+# --- features ---------------------------------------------------------------------------------------------------------
+
+
+def with_features(settings: Settings, dataset: Dataset) -> Dataset:
+    """Add the store's features as of each row's planning day, and the demand index forecast by then.
+
+    A store that has no snapshots for a day gives unknown values. The order of the rows is kept.
+
+    Raises:
+        AssertionError: the store returned another number of rows than it was asked for.
+    """
+    from feature_repo import store
+
+    rows = dataset.rows
+    if rows.empty:
+        return Dataset(rows.assign(**dict.fromkeys(names.RESPONSE_FEATURES, np.nan)), dataset.curves, dataset.history)
+    keyed = rows.copy()
+    keyed[names.ORGANISATION] = settings.organisation
+    keyed[names.EVENT_TIMESTAMP] = [names.snapshot_timestamp(d.date(), settings.zone) for d in rows["as_of"]]
+    keyed[names.TARGET_WEEK] = [names.target_week(d.date()) for d in rows["event_date"]]
+    response = _historical(store.historical, settings, keyed, names.RESPONSE_SERVICE)
+    demand = _historical(store.historical, settings, keyed, names.DEMAND_SERVICE)
+    features = {name: response[name].to_numpy(dtype=np.float64) for name in names.RESPONSE_FEATURES}
+    index = demand["demand_index"].to_numpy(dtype=np.float64)
+    joined = rows.assign(**features, demand_index=np.where(np.isfinite(index) & (index > 0), index, 1.0))
+    return Dataset(joined, dataset.curves, dataset.history, dataset.feature_names, dataset.notes)
+
+
+def _historical(ask: Any, settings: Settings, keyed: pd.DataFrame, service: str) -> pd.DataFrame:
+    """One row of features per row of ``keyed``, asked once per distinct key."""
+    keys = [*names.service_keys(service), names.EVENT_TIMESTAMP]
+    distinct = keyed[keys].drop_duplicates(ignore_index=True)
+    parts = [
+        ask(settings, distinct.iloc[start : start + _FEATURE_CHUNK].reset_index(drop=True), service)
+        for start in range(0, len(distinct), _FEATURE_CHUNK)
+    ]
+    answer = pd.concat(parts, ignore_index=True)
+    answer[names.EVENT_TIMESTAMP] = pd.to_datetime(answer[names.EVENT_TIMESTAMP], utc=True)
+    wanted = keyed[keys].assign(**{names.EVENT_TIMESTAMP: pd.to_datetime(keyed[names.EVENT_TIMESTAMP], utc=True)})
+    columns = [c for c in names.service_features(service) if c in answer.columns]
+    joined = wanted.merge(answer[[*keys, *columns]], on=keys, how="left", validate="many_to_one")
+    assert len(answer) == len(distinct), f"{service} answered {len(answer)} of {len(distinct)} keys"
+    return joined.reindex(columns=[*keys, *names.service_features(service)])
