@@ -31,7 +31,7 @@ from sqlalchemy import Column, Connection, Table, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
-from turnout.warehouse.partitions import ensure_months
+from turnout.warehouse.partitions import ensure_partitions, holds_default, missing_months
 from turnout.warehouse.tables import FACT_TABLES, SCHEMA
 
 log = structlog.get_logger(__name__)
@@ -85,18 +85,15 @@ def replace_partitions(
     parts = _partitions(frame, scope, window)
     if not parts:
         return Replaced(0, 0, 0)
-    if "line" not in frame.columns:
-        frame = frame.assign(line=frame.groupby([*SCOPE, "date"], sort=False, dropna=False).cumcount() + 1)
-    columns = _columns(table, frame)
-
     if len(frame):
-        # In its own short transaction: making a partition locks the DEFAULT one against everybody until commit.
-        with connection.engine.begin() as own:
-            ensure_months(own, table, *_span(parts))
+        if "line" not in frame.columns:
+            frame = frame.assign(line=frame.groupby([*SCOPE, "date"], sort=False).cumcount() + 1)
+        _columns(table, frame)
+        _make_room(connection, table, frame["date"].drop_duplicates().map(_day))
     for key in sorted(parts):
         lock_account(connection, *key)
     deleted = sum(_delete(connection, table, key, days, window) for key, days in sorted(parts.items()))
-    inserted = copy(connection, table, frame, columns) if len(frame) else 0
+    inserted = copy(connection, table, frame) if len(frame) else 0
     log.debug("partitions replaced", table=table.name, deleted=deleted, inserted=inserted)
     return Replaced(deleted, inserted, sum(len(days) for days in parts.values()))
 
@@ -149,18 +146,18 @@ def upsert(
             upserting = statement.on_conflict_do_update(index_elements=keys, set_=values | updated_at, where=changed)
         else:
             upserting = statement.on_conflict_do_nothing(index_elements=keys)
-        written += connection.execute(upserting, batch).rowcount
+        written += connection.execute(upserting, batch, execution_options={"preserve_rowcount": True}).rowcount
     return written
 
 
-def copy(connection: Connection, table: Table, frame: pd.DataFrame, columns: Sequence[str] | None = None) -> int:
+def copy(connection: Connection, table: Table, frame: pd.DataFrame) -> int:
     """COPY a frame into any table, within the caller's transaction. Returns the rows written.
 
     Raises:
         ValueError: unknown columns, or values a column cannot hold.
         psycopg.Error: the database refuses the rows; the transaction is void.
     """
-    names = list(columns) if columns is not None else _columns(table, frame)
+    names = _columns(table, frame)
     if not connection.in_transaction():
         connection.begin()  # the driver would begin one that SQLAlchemy does not know and so never commits
     driver = connection.connection.driver_connection
@@ -174,6 +171,19 @@ def copy(connection: Connection, table: Table, frame: pd.DataFrame, columns: Seq
             for chunk in _csv_chunks(table, frame, names):
                 stream.write(chunk)
         return cursor.rowcount
+
+
+def _make_room(connection: Connection, table: Table, days: Iterable[date]) -> None:
+    """Give new months their partition, in a short transaction of its own: it locks out readers until it commits."""
+    days = list(days)
+    if not missing_months(connection, table, days):
+        return
+    if holds_default(connection, table):
+        return  # we would wait for ourselves; the rows go to the DEFAULT partition and move with the next load
+    # Beside the pool, where loaders that each hold a connection and wait for a second one would starve each other.
+    own = sa.create_engine(connection.engine.url, poolclass=sa.NullPool)
+    with own.begin() as brief:
+        ensure_partitions(brief, table, days)
 
 
 # --- what a frame covers ----------------------------------------------------------------------------------------------
@@ -233,13 +243,10 @@ def _delete(
     days: set[date],
     window: tuple[date, date] | None,
 ) -> int:
-    first, last = window or (min(days), max(days))
     statement = sa.delete(table).where(*[table.c[name] == value for name, value in zip(SCOPE, key, strict=True)])
-    # The range lets the planner prune months; the list then picks the dates.
-    statement = statement.where(table.c.date.between(first, last))
-    if window is None:
-        statement = statement.where(table.c.date.in_(sorted(days)))
-    return connection.execute(statement).rowcount
+    # Dates listed one by one let the planner leave out every other month, and with it the DEFAULT partition.
+    when = table.c.date.in_(sorted(days)) if window is None else table.c.date.between(*window)
+    return connection.execute(statement.where(when)).rowcount
 
 
 def _columns(table: Table, frame: pd.DataFrame) -> list[str]:
@@ -279,7 +286,11 @@ def _converter(column: Column[Any]) -> Callable[[pd.Series], pa.Array]:
 
 
 def _text(column: pd.Series) -> pa.Array:
-    array = pa.array(column, pa.string(), from_pandas=True)
+    try:
+        array = pa.array(column, pa.string(), from_pandas=True)
+    except pa.ArrowTypeError:
+        bad = next(v for v in column if not _is_null(v) and not isinstance(v, str))
+        raise ValueError(f"{bad!r} is not text") from None
     # Looked for in the bytes at once: a NUL within text is refused by PostgreSQL without saying where.
     for buffer in array.buffers()[2:]:
         if buffer is not None and b"\x00" in memoryview(buffer)[: _used(array)].tobytes():
@@ -302,13 +313,16 @@ def _integer(column: pd.Series) -> pa.Array:
 def _numeric(column: pd.Series) -> pa.Array:
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
         if pd.api.types.is_float_dtype(column) and np.isinf(column.to_numpy(dtype=float, na_value=0.0)).any():
-            raise ValueError("infinite is not a number one can store")
+            raise ValueError("inf is not a number one can store")
         return pa.array(column, from_pandas=True)
     return pa.array([None if _is_null(v) else _number(v) for v in column], pa.string())
 
 
 def _number(value: Any) -> str:
-    number = value if isinstance(value, Decimal) else Decimal(str(value))
+    try:
+        number = value if isinstance(value, Decimal) else Decimal(str(value))
+    except ArithmeticError:
+        number = Decimal("NaN")
     if not number.is_finite():
         raise ValueError(f"{value!r} is not a number one can store")
     return str(number)

@@ -7,7 +7,7 @@ So a row always finds a place: a month's own partition makes reading and replaci
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date
 
 import structlog
@@ -59,6 +59,20 @@ def existing_months(connection: Connection, table: Table) -> set[date]:
     return {date(int(n[-7:-3]), int(n[-2:]), 1) for n in names if re.search(r"_\d{4}_\d{2}$", n)}
 
 
+def missing_months(connection: Connection, table: Table, days: Iterable[date]) -> set[date]:
+    """The months of some days that have no partition of their own and should have."""
+    wanted = {day.replace(day=1) for day in days if FIRST_MONTH <= day < LAST_MONTH}
+    return wanted - existing_months(connection, table) if wanted else wanted
+
+
+def holds_default(connection: Connection, table: Table) -> bool:
+    """Whether the connection's own transaction has touched the DEFAULT partition, which a new month would lock."""
+    query = text(
+        "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE pid = pg_backend_pid() AND relation = to_regclass(:name))"
+    )
+    return bool(connection.scalar(query, {"name": f"{SCHEMA}.{table.name}_default"}))
+
+
 def ensure_months(connection: Connection, table: Table, first: date, last: date) -> list[date]:
     """Give every month of ``[first, last]`` its partition, moving rows that wait in the DEFAULT partition.
 
@@ -76,14 +90,19 @@ def ensure_months(connection: Connection, table: Table, first: date, last: date)
         raise ValueError(f"{table.name} is not partitioned; partitioned are {', '.join(t.name for t in FACT_TABLES)}")
     if last < first:
         raise ValueError(f"the last day {last} lies before the first {first}")
-    wanted = set(months(max(first, FIRST_MONTH), min(last, LAST_MONTH)))
+    return ensure_partitions(connection, table, months(max(first, FIRST_MONTH), min(last, LAST_MONTH)))
+
+
+def ensure_partitions(connection: Connection, table: Table, days: Iterable[date]) -> list[date]:
+    """:func:`ensure_months` for the months of some days, not of all between them."""
+    days = list(days)
     created: list[date] = []
-    if not wanted - existing_months(connection, table):
+    if not missing_months(connection, table, days):
         return created
     connection.execute(
         text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"turnout:partitions:{table.name}"}
     )
-    for month in sorted(wanted - existing_months(connection, table)):
+    for month in sorted(missing_months(connection, table, days)):
         try:
             with connection.begin_nested():
                 _create(connection, table, month)
