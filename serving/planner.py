@@ -76,6 +76,8 @@ _REFERRAL: Final = "referral"
 #: Proved gap asked of the allocator, and the seconds after which its best answer is taken with the bound it has.
 GAP: Final = 1e-3
 DEADLINE: Final = 0.4
+#: The same for the alternatives, which are shown rounded.
+_GAP_ASIDE: Final = 5e-3
 _DEADLINE_ASIDE: Final = 0.05
 
 
@@ -277,13 +279,13 @@ class _Planner:
         """The allocation, and the options it was made from (referral scaled, tactics that bring too few taken out)."""
         without = [o for o in options if o.tactic.id != _REFERRAL]
         try:
-            solution = self._solve(without, self.budget, DEADLINE)
+            solution = self._solve(without, self.budget)
         except InfeasibleError as conflict:
             raise InputError([self._conflict(p) for p in conflict.problems]) from conflict
         if len(without) < len(options):
             registrants = solution.response + self.outlook.organic_mean
             options = [_asking(o, registrants, self.brief.goal.target) for o in options]
-            solution = self._solve(options, self.budget, DEADLINE)
+            solution = self._solve(options, self.budget)
         small = {c.name for c in solution.choices if c.status is Status.used and c.response < FEWEST_REGISTRATIONS}
         if small:
             for option in options:
@@ -291,14 +293,14 @@ class _Planner:
                     detail = text("too_few", self.language, most=solution[option.tactic.id].response)
                     self._skip(option.tactic, SkipReason.not_worth_it, detail)
             options = [o for o in options if o.tactic.id not in small]
-            solution = self._solve(options, self.budget, DEADLINE)
+            solution = self._solve(options, self.budget)
         return options, solution
 
     def _conflict(self, problem: Defect) -> Defect:
         message = text("conflict", self.language, what=problem.message)
         return replace(problem, message=message, column=problem.column or "constraints")
 
-    def _solve(self, options: Sequence[_Option], budget: float, deadline: float = _DEADLINE_ASIDE) -> Solution:
+    def _solve(self, options: Sequence[_Option], budget: float, *, aside: bool = False) -> Solution:
         return solve(
             Problem(
                 [o.candidate for o in options],
@@ -308,8 +310,8 @@ class _Planner:
                 money_worth=self.money_worth,
                 hours_worth=HOURS_WORTH,
             ),
-            gap=GAP,
-            deadline=deadline,
+            gap=_GAP_ASIDE if aside else GAP,
+            deadline=_DEADLINE_ASIDE if aside else DEADLINE,
         )
 
     def _chosen(self, options: Sequence[_Option], solution: Solution) -> list[tuple[_Option, Choice]]:
@@ -331,11 +333,11 @@ class _Planner:
         free = [o for o in options if not o.tactic.is_paid]
         found: list[Alternative] = []
         if len(free) < len(options):
-            found.append(self._alternative("free_only", free, self._solve(free, 0.0)))
+            found.append(self._alternative("free_only", free, self._solve(free, 0.0, aside=True)))
         locked = math.fsum(o.candidate.lock or 0.0 for o in options)
         if self.budget > 0 and locked <= self.budget / 2:
             half = self._payable(self.budget / 2)
-            found.append(self._alternative("half_budget", options, self._solve(options, half)))
+            found.append(self._alternative("half_budget", options, self._solve(options, half, aside=True)))
         cheapest = self._cheapest(options, locked)
         if cheapest is not None:
             found.append(self._alternative("cheapest_for_goal", options, cheapest))
@@ -357,25 +359,31 @@ class _Planner:
             for o in options if o.tactic.is_paid
         )  # fmt: skip
         high = max(low, self._payable(high))
-        best = self._solve(options, high)
-        if self._expected(best) < self.brief.goal.target:
+        goal = float(self.brief.goal.target)
+        best = self._solve(options, high, aside=True)
+        at_high = self._expected(best)
+        if at_high < goal:
             return None
-        at_low = self._solve(options, low)
-        if self._expected(at_low) >= self.brief.goal.target:
-            return at_low
-        low, high = max(low, self.rates.unit), min(high, best.total_spend)
-        for _ in range(_CHEAPEST_STEPS):
-            if high <= low * (1 + _CHEAPEST_TOLERANCE):
+        at_low = self._expected(cheap := self._solve(options, low, aside=True))
+        if at_low >= goal:
+            return cheap
+        high = min(high, best.total_spend)
+        for step in range(_CHEAPEST_STEPS):
+            if high <= low * (1 + _CHEAPEST_TOLERANCE) or high - low <= self.rates.unit:
                 break
-            # Halving the ratio, not the difference: the answer may be a thousandth of all that could be spent.
-            middle = self._payable(math.sqrt(low * high))
+            # The outcome rises with the spend and flattens: aim where a straight line would reach the goal, but every
+            # second time at the geometric middle, since the answer may be a thousandth of all that could be spent.
+            share = min(max((goal - at_low) / (at_high - at_low), 0.02), 0.9)
+            aim = low + share * (high - low) if step % 2 == 0 else math.sqrt(max(low, self.rates.unit) * high)
+            middle = self._payable(aim)
             if not low < middle < high:
                 break
-            tried = self._solve(options, middle)
-            if self._expected(tried) >= self.brief.goal.target:
-                best, high = tried, min(middle, tried.total_spend)
+            tried = self._solve(options, middle, aside=True)
+            reached = self._expected(tried)
+            if reached >= goal:
+                best, high, at_high = tried, min(middle, tried.total_spend), reached
             else:
-                low = middle
+                low, at_low = middle, reached
         return best
 
     def _expected(self, solution: Solution) -> float:
