@@ -47,6 +47,8 @@ from ingestion.values import Amount, Cell, CellError, fold, is_unknown
 from turnout.errors import InputError, Problem
 from turnout.identity import event_key, key_of, normalise_name
 
+#: In a cell of a sheet that is there for people only: how to fill a template in, and the words to choose from.
+MARKER = "(turnout:notes)"
 #: A CPA further than this from cost / registrations is worth a warning; rounding is not.
 CPA_TOLERANCE = Decimal("0.02")
 #: Japanese consumption tax: a CPA off by exactly this was calculated with tax.
@@ -477,4 +479,26 @@ class OrganiserSheet(Layout):
         }
 
 
-LAYOUTS = tuple(OrganiserSheet(sheet) for name, sheet in load_sheets().items() if name != REGISTRATIONS)
+class TemplateNotes(Layout):
+    """The sheets of a template that explain it; recognised by :data:`MARKER`, passed over row by row."""
+
+    name = "spreadsheet.notes"
+    source = "spreadsheet"
+    table = "none"
+    family = "notes"
+
+    def recognise(self, table: RawTable, synonyms: Synonyms | None = None) -> Match | None:
+        """Certain where the marker stands above or in the header row."""
+        lines = (*(row.cells for row in table.preamble), [c.name for c in table.columns])
+        marked = any(isinstance(cell, str) and MARKER in cell for cells in lines for cell in cells)
+        return Match({}, (), float("inf")) if marked else None
+
+    def read(self, table: RawTable, context: Context) -> Iterator[Outcome]:
+        for row in table.rows():
+            yield Blank(row.number)
+
+
+LAYOUTS: tuple[Layout, ...] = (
+    *(OrganiserSheet(sheet) for name, sheet in load_sheets().items() if name != REGISTRATIONS),
+    TemplateNotes(),
+)
