@@ -1,0 +1,552 @@
+"""Ingestion's front door: files in, warehouse and reports out.
+
+* :func:`ingest_paths` reads files or folders, as a person asks for them.
+* :func:`ingest_source` reads one source's files of the inbox over a window of days, as the nightly run does.
+* :func:`link`, :func:`totals`, :func:`quarantine_rows`: what follows.
+
+Each file is one transaction: all of it counts, or nothing. Of exports that overlap, the one that states the later
+period wins, then the one made later, then the later name: whatever order they arrive in, the outcome is the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy import Connection, Engine
+
+from ingestion.headers import Synonyms, load_synonyms
+from ingestion.layouts import Context, Layout, Parser, all_layouts, recognise
+from ingestion.linking import Links, link
+from ingestion.loader import (
+    FileReport,
+    Origin,
+    StagedTable,
+    Window,
+    days_of,
+    drop_quarantine,
+    load,
+    quarantine_row,
+    stage,
+)
+from ingestion.personal import scrub
+from ingestion.rates import DatedRates
+from ingestion.reading import RawTable, open_tables
+from ingestion.staging import Staged
+from ingestion.totals import FileTotals, totals
+from ingestion.values import CellError, parse_date
+from turnout.errors import InputError, Problem
+from turnout.quality import Gate
+from turnout.settings import Settings
+from turnout.warehouse import tables as wh
+from turnout.warehouse.load import upsert
+from turnout.warehouse.partitions import ensure_months
+
+__all__ = [
+    "FileReport", "FileTotals", "IngestReport", "Links", "ingest_paths", "ingest_source", "link", "quarantine_rows",
+    "totals",
+]  # fmt: skip
+
+log = structlog.get_logger(__name__)
+
+#: Sources whose rows are not dated facts: they are always read whole.
+_UNDATED_SOURCES = frozenset(("spreadsheet",))
+#: Never tables, in any folder.
+_NOT_DATA = (".lock", ".tmp", ".part", ".crdownload")
+
+
+@dataclass
+class IngestReport:
+    """What one call did.
+
+    Attributes:
+        files: one entry per table of a file, in the order in which they were loaded.
+        links: rows tied to events and tactics afterwards; ``None`` for a dry run.
+    """
+
+    run_id: UUID
+    organisation: str
+    dry_run: bool = False
+    files: list[FileReport] = field(default_factory=list)
+    links: Links | None = None
+
+    @property
+    def refused(self) -> list[Problem]:
+        """Why files, or sheets, could not be used at all."""
+        return [p for f in self.files if f.status == "refused" for p in f.problems]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every file could be used."""
+        return not any(f.status == "refused" for f in self.files)
+
+    def summary(self) -> dict[str, int]:
+        """Counts over all files, for logs and task results."""
+        names = ("rows_read", "rows_loaded", "rows_quarantined", "rows_total", "rows_blank", "rows_outside")
+        return {
+            "files": sum(f.status == "loaded" for f in self.files),
+            "files_refused": sum(f.status == "refused" for f in self.files),
+            **{name: sum(getattr(f, name) for f in self.files) for name in names},
+        }
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _File:
+    """One file to read: its tables with their layouts, or why there are none."""
+
+    path: Path
+    account: str
+    from_folder: bool
+    sha256: str = ""
+    tables: list[tuple[RawTable, Layout]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    ignored: bool = False
+    last_day: date | None = None
+
+    @property
+    def order(self) -> tuple[date, datetime, str]:
+        """Where the file stands among overlapping ones: stated period, then generation, then name."""
+        ends = [t.stated.period[1] for t, _ in self.tables if t.stated.period is not None]
+        made = [t.stated.generated for t, _ in self.tables if t.stated.generated is not None]
+        end = max(ends, default=self.last_day or date.min)
+        return end, max(made, default=datetime.combine(date.min, time(), UTC)), str(self.path)
+
+
+def _expand(paths: Iterable[Path], settings: Settings, account: str | None) -> list[_File]:
+    """The files of ``paths``; a folder stands for all below it, its own subfolders naming the accounts."""
+    found: dict[Path, _File] = {}
+    inbox = settings.inbox_path
+    for given in paths:
+        path = given.expanduser().resolve()
+        folder = path if path.is_dir() else None
+        members = sorted(_walk(path)) if folder is not None else [path]
+        root = inbox if path.is_relative_to(inbox) else folder
+        for member in members:
+            relative = member.relative_to(root).parts if root is not None and member.is_relative_to(root) else ()
+            named = account if account is not None else relative[0] if len(relative) > 1 else ""
+            found.setdefault(member, _File(member, named, folder is not None))
+    return list(found.values())
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for path in folder.rglob("*"):
+        hidden = any(p.startswith((".", "~$")) for p in path.relative_to(folder).parts)
+        if path.is_file() and not hidden and path.suffix.lower() not in _NOT_DATA:
+            yield path
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _inspect(file: _File, settings: Settings, synonyms: Synonyms, sources: Sequence[str] = ()) -> None:
+    """Find the tables of a file and what they are, without reading their rows."""
+    try:
+        for table in open_tables(file.path, max_line_bytes=settings.max_line_bytes, synonyms=synonyms):
+            try:
+                layout, _ = recognise(table, synonyms)
+            except InputError as error:
+                file.problems.extend(error.problems)
+                continue
+            if not sources or layout.source in sources:
+                file.tables.append((table, layout))
+        file.sha256 = _sha256(file.path)
+    except InputError as error:
+        file.problems.extend(error.problems)
+    except OSError as error:
+        file.problems.append(Problem("no_file", f"the file cannot be read ({error.strerror})", file=file.path.name))
+    if file.problems and not file.sha256 and file.path.is_file():
+        with file.path.open("rb") as head:
+            file.sha256 = hashlib.sha256(head.read(1 << 20)).hexdigest()
+    codes = {p.code for p in file.problems}
+    # A note beside the exports is no defect, nor is a sheet of instructions in a workbook that has others.
+    if codes == {"unknown_layout"} and (file.from_folder or file.tables):
+        file.ignored = True
+
+
+def _order_days(files: Sequence[_File]) -> None:
+    """Give files that state no period the last day in them, where that decides which of several wins."""
+    by_source: dict[str, list[_File]] = {}
+    for file in files:
+        for table, layout in file.tables:
+            if layout.source not in _UNDATED_SOURCES and table.stated.period is None:
+                by_source.setdefault(layout.source, []).append(file)
+    for same in by_source.values():
+        for file in same if len(same) > 1 else ():
+            file.last_day = max(
+                (d for t, layout in file.tables if (d := _last_day(t, layout)) is not None), default=None
+            )
+
+
+def _last_day(table: RawTable, layout: Layout) -> date | None:
+    """The latest plausible date of a table; ambiguous ones say nothing."""
+    match = layout.recognise(table)
+    column = next(
+        (c for f in ("day", "period_end", "period_start", "registered_at") if match and (c := match.fields.get(f))),
+        None,
+    )
+    if column is None:
+        return None
+    parse = Parser(parse_date)
+    latest: date | None = None
+    for row in table.rows():
+        day = parse(row.cells[column.index]) if column.index < len(row.cells) else None
+        if day is not None and day.__class__ is not CellError and (latest is None or day > latest):
+            latest = day
+    return latest
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+def _code_version() -> str:
+    try:
+        return version("turnout")
+    except PackageNotFoundError:  # pragma: no cover - running from a source tree that was never installed
+        return "unknown"
+
+
+@contextmanager
+def _run(engine: Engine, organisation: str, trigger: str, *, dry_run: bool) -> Iterator[UUID]:
+    """A row of ``ingest_run`` around the work. Runs that were killed are closed by the next one."""
+    run_id = uuid4()
+    if dry_run:
+        yield run_id
+        return
+    with engine.connect() as guard:
+        # Held as long as this process lives: who can take another run's lock knows that its process is gone.
+        guard.execute(sa.text("SELECT pg_advisory_lock(hashtextextended(:key, 0))"), {"key": f"turnout:run:{run_id}"})
+        guard.commit()
+        try:
+            with engine.begin() as connection:
+                _close_killed(connection, organisation)
+                connection.execute(
+                    sa.insert(wh.ingest_run).values(
+                        run_id=run_id, organisation=organisation, trigger=trigger, code_version=_code_version()
+                    )
+                )
+            try:
+                yield run_id
+            except BaseException as error:
+                _close(engine, run_id, "failed", f"{type(error).__name__}: {scrub(str(error))}"[:2000])
+                raise
+            _close(engine, run_id, "succeeded", None)
+        finally:
+            guard.execute(
+                sa.text("SELECT pg_advisory_unlock(hashtextextended(:key, 0))"), {"key": f"turnout:run:{run_id}"}
+            )
+            guard.commit()
+
+
+def _close(engine: Engine, run_id: UUID, status: str, error: str | None) -> None:
+    with engine.begin() as connection:
+        connection.execute(
+            sa.update(wh.ingest_run)
+            .where(wh.ingest_run.c.run_id == run_id)
+            .values(status=status, finished_at=sa.func.now(), error=error)
+        )
+
+
+def _close_killed(connection: Connection, organisation: str) -> None:
+    """Mark runs as failed whose process is gone."""
+    t = wh.ingest_run
+    running = connection.execute(
+        sa.select(t.c.run_id).where(t.c.organisation == organisation, t.c.status == "running")
+    ).scalars()
+    for run_id in list(running):
+        gone = connection.execute(
+            sa.text("SELECT pg_try_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"turnout:run:{run_id}"}
+        ).scalar_one()
+        if gone:
+            connection.execute(
+                sa.update(t)
+                .where(t.c.run_id == run_id, t.c.status == "running")
+                .values(status="failed", finished_at=sa.func.now(), error="the process was killed")
+            )
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is the same for all files of a call."""
+
+    settings: Settings
+    engine: Engine
+    gate: Gate
+    synonyms: Synonyms
+    run_id: UUID
+    window: Window | None
+    event: str | None = None
+    dry_run: bool = False
+    progress: Callable[[int], None] | None = None
+
+    @property
+    def organisation(self) -> str:
+        return self.settings.organisation
+
+    def origin(self, file: _File, made: datetime | None) -> Origin:
+        modified = datetime.fromtimestamp(file.path.stat().st_mtime, UTC) if file.path.exists() else datetime.now(UTC)
+        return Origin(
+            self.organisation,
+            self.run_id,
+            file.path,
+            file.sha256,
+            min(made or modified, datetime.now(UTC)),
+            self.window,
+        )
+
+
+def _read_file(job: _Job, file: _File) -> list[FileReport]:
+    """Stage and load one file: everything of it in one transaction, or a report that says why not."""
+    reports = _refusals(job, file)
+    if not file.tables:
+        return reports
+    folder = job.settings.home_path / "tmp"
+    with ExitStack() as stack:
+        staged: list[StagedTable] = []
+        advanced = 0
+
+        def progress(done: int, size: int) -> None:
+            nonlocal advanced
+            # A workbook's sheets are all read of one file: each stands for its share.
+            share = done // max(len(file.tables), 1) + (len(staged) * size) // max(len(file.tables), 1)
+            if job.progress is not None and share > advanced:
+                job.progress(share - advanced)
+                advanced = share
+
+        for table, layout in file.tables:
+            context = Context(job.settings, account=file.account, event=job.event, synonyms=job.synonyms)
+            window = None if layout.source in _UNDATED_SOURCES else job.window
+            rows = stack.enter_context(Staged(folder))
+            try:
+                staged.append(stage(table, layout, context, rows, path=file.path, window=window, progress=progress))
+            except InputError as error:
+                reports.append(_refused(job, file, error.problems, table=table, layout=layout))
+        if staged:
+            reports.extend(_load_file(job, file, staged))
+    return reports
+
+
+def _load_file(job: _Job, file: _File, staged: Sequence[StagedTable]) -> list[FileReport]:
+    if not job.dry_run:
+        # In a transaction of its own: a new partition locks the table's default one against everybody until commit.
+        with job.engine.begin() as connection:
+            for name, (first, last) in days_of(staged).items():
+                ensure_months(connection, wh.metadata.tables[f"{wh.SCHEMA}.{name}"], first, last)
+    with job.engine.connect() as connection, connection.begin() as transaction:
+        rates = DatedRates.load(connection, job.settings)
+        reports = [
+            load(connection, one, job.origin(file, one.table.stated.generated), gate=job.gate, rates=rates)
+            for one in staged
+        ]
+        if not file.problems:
+            drop_refusals(connection, job.origin(file, None))
+        if job.dry_run:
+            transaction.rollback()
+    return reports
+
+
+def drop_refusals(connection: Connection, origin: Origin) -> None:
+    """A file that could be read has no refusal of an earlier read left."""
+    t = wh.quarantine
+    connection.execute(
+        sa.delete(t).where(
+            t.c.organisation == origin.organisation, t.c.file == str(origin.path), t.c.run_id != origin.run_id,
+            t.c.table_name.is_(None),
+        )
+    )  # fmt: skip
+
+
+def _refusals(job: _Job, file: _File) -> list[FileReport]:
+    """Reports of what of a file was no known table."""
+    if not file.problems:
+        return []
+    if file.ignored:
+        names = sorted({f"{p.file}#{p.sheet}" if p.sheet else str(p.file) for p in file.problems})
+        return [FileReport(name=name, path=file.path, status="ignored") for name in names]
+    return [_refused(job, file, file.problems)]
+
+
+def _refused(
+    job: _Job, file: _File, problems: Sequence[Problem], *, table: RawTable | None = None, layout: Layout | None = None
+) -> FileReport:
+    """Quarantine a file, or a sheet of it, as a whole. What an earlier read of it loaded stays."""
+    report = FileReport(
+        name=problems[0].file or file.path.name, path=file.path, sheet=problems[0].sheet, status="refused",
+        source=layout.source if layout else "unknown", layout=layout.name if layout else None,
+        encoding=table.encoding if table else None,
+        problems=[_scrubbed(p) for p in problems],
+        columns={c.column: c.field for c in layout.explain(table, job.synonyms)} if layout and table else {},
+    )  # fmt: skip
+    log.warning("file refused", file=report.name, reasons=sorted({p.code for p in problems}))
+    if job.progress is not None and table is None and file.path.exists():
+        job.progress(file.path.stat().st_size)
+    if job.dry_run:
+        return report
+    origin = job.origin(file, None)
+    rows = [quarantine_row(p, origin, source=report.source, table=None) for p in report.problems]
+    with job.engine.begin() as connection:
+        upsert(connection, wh.quarantine, rows)
+        drop_quarantine(connection, origin, report.sheet) if table is None else None
+    return report
+
+
+def _scrubbed(problem: Problem) -> Problem:
+    value = None if problem.value is None else scrub(problem.value)[:200]
+    return Problem(
+        problem.code, scrub(problem.message), problem.file, problem.sheet, problem.row, problem.column, value
+    )
+
+
+# --- calls ------------------------------------------------------------------------------------------------------------
+
+
+def ingest_paths(
+    paths: Iterable[Path],
+    *,
+    settings: Settings,
+    engine: Engine,
+    gate: Gate,
+    account: str | None = None,
+    event: str | None = None,
+    window: Window | None = None,
+    trigger: str = "cli",
+    progress: Callable[[int], None] | None = None,
+    dry_run: bool = False,
+) -> IngestReport:
+    """Read files, and all files of folders, into the warehouse.
+
+    Args:
+        gate: e.g. ``expectations.gate.make_gate(settings)``.
+        account: of files that name none. Default: the subfolder of the inbox, or of a folder given, a file lies in.
+        event: name or code of the event that registration lists without one belong to.
+        window: only rows of these days, both included.
+        progress: called with bytes newly read.
+        dry_run: read, check and report everything, then write nothing.
+
+    Returns:
+        One entry per table. A file that cannot be used is reported, and the others are read all the same.
+
+    Raises:
+        LostRowsError: a defect of this program; the file was not loaded.
+        sqlalchemy.exc.SQLAlchemyError: the database refuses. Files before it are loaded.
+    """
+    files = _expand(paths, settings, account)
+    synonyms = load_synonyms(settings.home_path)
+    for file in files:
+        _inspect(file, settings, synonyms)
+    _order_days(files)
+    with _run(engine, settings.organisation, trigger, dry_run=dry_run) as run_id:
+        job = _Job(settings, engine, gate, synonyms, run_id, window, event, dry_run, progress)
+        return _work(job, sorted(files, key=lambda f: f.order))
+
+
+def ingest_source(
+    source: str,
+    first: date,
+    last: date,
+    *,
+    settings: Settings,
+    engine: Engine,
+    gate: Gate,
+    trigger: str = "airflow",
+) -> IngestReport:
+    """Read the inbox's files of one source, rows of ``first`` to ``last`` only.
+
+    Restated figures replace earlier ones; days outside the window stay. An unknown or unreadable file of the inbox is
+    not this call's business: :func:`ingest_paths` reports it.
+
+    Raises:
+        ValueError: there is no such source, or ``last`` lies before ``first``.
+    """
+    known = sorted({layout.source for layout in all_layouts()})
+    if source not in known:
+        raise ValueError(f"unknown source {source!r}; known are {', '.join(known)}")
+    if last < first:
+        raise ValueError(f"the last day {last} lies before the first {first}")
+    synonyms = load_synonyms(settings.home_path)
+    inbox = settings.inbox_path
+    files = _expand([inbox], settings, None) if inbox.is_dir() else []
+    for file in files:
+        _inspect(file, settings, synonyms, [source])
+        file.problems = []
+    files = [f for f in files if f.tables]
+    if source not in _UNDATED_SOURCES:
+        _order_days(files)
+        files = _of_window(files, (first, last), engine, settings.organisation)
+    with _run(engine, settings.organisation, trigger, dry_run=False) as run_id:
+        job = _Job(settings, engine, gate, synonyms, run_id, (first, last))
+        return _work(job, sorted(files, key=lambda f: f.order))
+
+
+def _of_window(files: Sequence[_File], window: Window, engine: Engine, organisation: str) -> list[_File]:
+    """Leave out files that are known to hold no day of the window: by the period they state, or by an earlier read."""
+    t = wh.ingest_file
+    with engine.connect() as connection:
+        query = (
+            sa.select(t.c.path, t.c.content_sha256, sa.func.min(t.c.first_date), sa.func.max(t.c.last_date))
+            .where(t.c.organisation == organisation, t.c.path.in_([str(f.path) for f in files]))
+            .group_by(t.c.path, t.c.content_sha256)
+        )
+        known = {(path, sha): (lo, hi) for path, sha, lo, hi in connection.execute(query)}
+    wanted = []
+    for file in files:
+        span = known.get((str(file.path), file.sha256))
+        apart = span is not None and span[0] is not None and (span[1] < window[0] or span[0] > window[1])
+        if not apart:
+            wanted.append(file)
+    return wanted
+
+
+def _work(job: _Job, files: Sequence[_File]) -> IngestReport:
+    report = IngestReport(job.run_id, job.organisation, job.dry_run)
+    for file in files:
+        report.files.extend(_read_file(job, file))
+    if not job.dry_run:
+        report.links = link(job.engine, job.organisation)
+    return report
+
+
+def quarantine_rows(
+    engine: Engine,
+    organisation: str,
+    *,
+    source: str | None = None,
+    file: str | None = None,
+    limit: int | None = None,
+) -> list[dict[str, Any]]:
+    """Rows in quarantine, newest run first, in the order of the file.
+
+    Args:
+        file: part of the file's name.
+
+    Returns:
+        The columns of table ``quarantine``; ``file`` is the name only, ``path`` the whole.
+    """
+    t = wh.quarantine
+    query = (
+        sa.select(t).where(t.c.organisation == organisation)
+        .order_by(t.c.created_at.desc(), t.c.file, t.c.sheet, t.c.row_number, t.c.column_name, t.c.reason_code)
+    )  # fmt: skip
+    if source is not None:
+        query = query.where(t.c.source == source)
+    with engine.connect() as connection:
+        rows = [dict(r) for r in connection.execute(query).mappings()]
+    for row in rows:
+        row["path"] = row["file"]
+        row["file"] = os.path.basename(row["file"]) if row["file"] else None  # noqa: PTH119  (text, not a path here)
+    chosen = [r for r in rows if file is None or file in (r["file"] or "")]
+    return chosen if limit is None else chosen[:limit]

@@ -1,0 +1,346 @@
+"""Ties what was loaded to events and tactics: campaigns, registrations, tactic results, mail categories.
+
+Everything is decided anew from what the warehouse holds, so it does not matter which file came first, and running it
+again changes nothing. What a user has mapped (``campaign.mapped_by = 'user'``) stays.
+
+How an event is found in a text (a campaign's name, the event a list names, a mail category)
+    1. its code: a word of letters and digits such as ``EV2026-014`` in the event's name or notes, standing in the text
+       as a word of its own, and of one event only;
+    2. its name, contained in the text when case, width, spaces and punctuation are folded; the longest one wins;
+    3. of events of one name, the next one on or after the activity's day.
+    Events of the account (inbox folder) the text comes from go before those of other ones.
+
+How a tactic is found
+    Of a campaign: by the words in its name, then by its type, then the platform's main tactic. Of a registration: by
+    its source label in the catalogue's words; ``direct`` and the like are no tactic. Of mail: a category's words,
+    else ``own_email``.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy import Connection, Engine
+
+from turnout.warehouse import tables as wh
+
+if TYPE_CHECKING:
+    from turnout.tactics import Catalogue
+
+log = structlog.get_logger(__name__)
+
+#: The tactic of a platform's campaign whose name and type say nothing more.
+MAIN_TACTIC = {"google_ads": "google_search", "meta_ads": "meta_ads", "linkedin_ads": "linkedin_ads"}
+MAIL_TACTIC = "own_email"
+
+#: Words for showing ads to visitors again, which every platform offers.
+_RETARGETING = re.compile(r"re-?targe?t|re-?market|リタゲ|リターゲ|リマケ|リマーケ", re.IGNORECASE)
+#: A code has letters and digits: EV2026-014, S24-031, AI0612.
+_CODE = re.compile(r"(?<![a-z0-9])(?=[a-z0-9_-]*[0-9])[a-z]{1,12}[-_]?[0-9][a-z0-9]*(?:[-_][a-z0-9]+)*(?![a-z0-9])")
+_SHORTEST_CODE = 4
+_SHORTEST_NAME = 4
+#: A registration on the day after the event is late entry of one who came; later ones belong to the next event.
+_LATE_DAYS = 1
+#: Platforms report a few clicks and corrections for days after a campaign has ended with its event.
+_TRAILING_DAYS = 3
+#: With no event named at all, a list is of the only event within this time after its last registration.
+_NAMELESS_DAYS = 45
+
+
+@dataclass(frozen=True)
+class Links:
+    """Rows whose event or tactic changed."""
+
+    campaigns: int = 0
+    registrations: int = 0
+    tactic_results: int = 0
+    mails: int = 0
+    unmapped_campaigns: int = 0
+
+
+def folded(text: str) -> str:
+    """Letters and digits only, width and case folded: how names are compared."""
+    return "".join(c for c in unicodedata.normalize("NFKC", text).casefold() if c.isalnum() or c in "ー々")
+
+
+def codes_in(text: str) -> set[str]:
+    """The codes in a text, folded, without their separators."""
+    plain = unicodedata.normalize("NFKC", text).casefold()
+    found = (re.sub(r"[-_]", "", code) for code in _CODE.findall(plain))
+    return {code for code in found if len(code) >= _SHORTEST_CODE}
+
+
+def _codes_by_part(text: str) -> set[str]:
+    """Codes of a text that joins parts by underscores (``EV2026-014_meta_AI``): the parts' codes too."""
+    return codes_in(text) | {code for part in re.split(r"[_|｜/\s]+", text) for code in codes_in(part)}
+
+
+@dataclass(frozen=True)
+class _Event:
+    event_id: str
+    account: str
+    day: date
+    name: str
+
+
+@dataclass
+class Events:
+    """The organisation's events, to be found by code or name."""
+
+    by_code: dict[str, list[_Event]] = field(default_factory=dict)
+    by_name: dict[str, list[_Event]] = field(default_factory=dict)
+    every: list[_Event] = field(default_factory=list)
+    #: First letters of a name → the names that begin so.
+    beginnings: dict[str, list[str]] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, connection: Connection, organisation: str) -> Events:
+        found = cls()
+        t = wh.event
+        query = (
+            sa.select(t.c.event_id, t.c.account, t.c.event_date, t.c.name, t.c.notes)
+            .where(t.c.organisation == organisation)
+            .order_by(t.c.event_date, t.c.event_id)
+        )
+        for event_id, account, day, name, notes in connection.execute(query):
+            event = _Event(event_id, account, day, folded(name))
+            found.every.append(event)
+            if len(event.name) >= _SHORTEST_NAME:
+                found.by_name.setdefault(event.name, []).append(event)
+            for code in codes_in(name) | codes_in(notes or ""):
+                found.by_code.setdefault(code, []).append(event)
+        for name in found.by_name:
+            found.beginnings.setdefault(name[:_SHORTEST_NAME], []).append(name)
+        return found
+
+    def find(self, text: str, account: str, day: date | None) -> _Event | None:
+        """The event a text names, for activity on ``day``."""
+        candidates = self.candidates(text, account)
+        return self.next(candidates, day)
+
+    def candidates(self, text: str, account: str) -> list[_Event]:
+        """The events a text may name: one, or several of one name, in order of their days."""
+        for code in sorted(_codes_by_part(text), key=lambda c: (-len(c), c)):
+            events = self.near(self.by_code.get(code, []), account)
+            if len(events) == 1:
+                return events
+        compact = folded(text)
+        names = {
+            name
+            for at in range(len(compact) - _SHORTEST_NAME + 1)
+            for name in self.beginnings.get(compact[at : at + _SHORTEST_NAME], ())
+            if compact.startswith(name, at)
+        }
+        # A name inside a longer name that is there too does not count.
+        longest = [n for n in names if not any(n != other and n in other for other in names)]
+        if len(longest) != 1:
+            return []
+        return self.near(self.by_name[longest[0]], account)
+
+    @staticmethod
+    def near(events: Sequence[_Event], account: str) -> list[_Event]:
+        """Those of the account where there are any, else all."""
+        return [e for e in events if e.account == account] or list(events)
+
+    @staticmethod
+    def next(events: Sequence[_Event], day: date | None) -> _Event | None:
+        """The first event on or after ``day``, else the last one; without a day only if there is one event."""
+        if len(events) <= 1 or day is None:
+            return events[0] if len(events) == 1 else None
+        later = [e for e in events if e.day >= day]
+        return later[0] if later else events[-1]
+
+
+def link(engine: Engine, organisation: str) -> Links:
+    """Tie everything of an organisation to events and tactics, in one transaction.
+
+    Returns:
+        How many rows changed.
+    """
+    from turnout.tactics import load_catalogue
+
+    catalogue = load_catalogue()
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"turnout:link:{organisation}"}
+        )
+        events = Events.load(connection, organisation)
+        campaigns, unmapped = _link_campaigns(connection, organisation, events, catalogue)
+        links = Links(
+            campaigns=campaigns,
+            registrations=_link_registrations(connection, organisation, events, catalogue),
+            tactic_results=_link_results(connection, organisation, events),
+            mails=_link_mails(connection, organisation, events, catalogue),
+            unmapped_campaigns=unmapped,
+        )
+    log.info(
+        "linked", campaigns=links.campaigns, registrations=links.registrations, results=links.tactic_results,
+        mails=links.mails, unmapped_campaigns=links.unmapped_campaigns,
+    )  # fmt: skip
+    return links
+
+
+def campaign_tactic(catalogue: Catalogue, source: str, name: str, kind: str | None) -> str | None:
+    """The tactic of a platform's campaign."""
+    if _RETARGETING.search(name):
+        return "retargeting"
+    return catalogue.match(name, source) or catalogue.match(kind, source) or MAIN_TACTIC.get(source)
+
+
+def _link_campaigns(connection: Connection, organisation: str, events: Events, catalogue: Catalogue) -> tuple[int, int]:
+    t = wh.campaign
+    query = (
+        sa.select(t.c.source, t.c.account, t.c.campaign_id, t.c.name, t.c.campaign_type, t.c.last_seen)
+        .where(t.c.organisation == organisation, t.c.mapped_by != "user")
+        .order_by(t.c.source, t.c.account, t.c.campaign_id)
+    )
+    rows, unmapped = [], 0
+    for source, account, campaign_id, name, kind, last_seen in connection.execute(query):
+        event = events.find(name, account, last_seen - timedelta(days=_TRAILING_DAYS) if last_seen else None)
+        tactic = campaign_tactic(catalogue, source, name, kind)
+        unmapped += event is None
+        event_id = event.event_id if event else None
+        mapped_by = "rule" if event or tactic else "unmapped"
+        rows.append((source, account, campaign_id, event_id, tactic, mapped_by))
+    changed = _update(
+        connection, organisation, wh.campaign, rows,
+        keys=("source", "account", "campaign_id"), values=("event_id", "tactic_id", "mapped_by"),
+    )  # fmt: skip
+    return changed, unmapped
+
+
+def _link_registrations(connection: Connection, organisation: str, events: Events, catalogue: Catalogue) -> int:
+    t = wh.registration
+    lists = connection.execute(
+        sa.select(t.c.source, t.c.account, t.c.event_label, sa.func.min(t.c.date), sa.func.max(t.c.date))
+        .where(t.c.organisation == organisation)
+        .group_by(t.c.source, t.c.account, t.c.event_label)
+        .order_by(t.c.source, t.c.account, t.c.event_label)
+    ).all()
+    spans: list[tuple[Any, ...]] = []
+    for source, account, label, first, last in lists:
+        for event_id, begins, ends in _spans(events, label, account, first, last):
+            spans.append((source, account, label, begins, ends, event_id))
+    changed = _update(
+        connection, organisation, t, spans,
+        keys=("source", "account", "event_label"), span=True, values=("event_id",),
+    )  # fmt: skip
+    labels = connection.execute(
+        sa.select(t.c.source_label).where(t.c.organisation == organisation, t.c.source_label.is_not(None)).distinct()
+    ).scalars()
+    tactics = [(label, catalogue.match(label)) for label in sorted(labels)]
+    changed += _update(connection, organisation, t, tactics, keys=("source_label",), values=("tactic_id",))
+    stale = sa.and_(t.c.organisation == organisation, t.c.source_label.is_(None), t.c.tactic_id.is_not(None))
+    return changed + connection.execute(sa.update(t).where(stale).values(tactic_id=None)).rowcount
+
+
+def _spans(
+    events: Events, label: str, account: str, first: date, last: date
+) -> Iterable[tuple[str | None, date, date]]:
+    """Which event the registrations of a list belong to, by day."""
+    candidates = events.candidates(label, account) if label else _nameless(events, account, last)
+    if not candidates:
+        return [(None, first, last)]
+    spans: list[tuple[str | None, date, date]] = []
+    begins = first
+    for position, event in enumerate(candidates):
+        is_last = position == len(candidates) - 1
+        ends = last if is_last else min(event.day + timedelta(days=_LATE_DAYS), candidates[position + 1].day)
+        if ends >= begins:
+            spans.append((event.event_id, begins, min(ends, last)))
+            begins = ends + timedelta(days=1)
+        if begins > last:
+            break
+    return spans
+
+
+def _nameless(events: Events, account: str, last: date) -> list[_Event]:
+    """The event of a list that names none: its folder's name says it, or there is only one it can be."""
+    if account and (named := events.candidates(account, account)):
+        return named
+    ahead = [
+        e for e in events.near(events.every, account)
+        if last - timedelta(days=_LATE_DAYS) <= e.day <= last + timedelta(days=_NAMELESS_DAYS)
+    ]  # fmt: skip
+    return ahead if len(ahead) == 1 else []
+
+
+def _link_results(connection: Connection, organisation: str, events: Events) -> int:
+    """Tie sheet rows to events by name; rows that know their event already keep it."""
+    t = wh.tactic_result
+    query = (
+        sa.select(t.c.account, t.c.event_name)
+        .where(t.c.organisation == organisation, t.c.event_id.is_(None))
+        .distinct()
+        .order_by(t.c.account, t.c.event_name)
+    )
+    rows = []
+    for account, name in connection.execute(query):
+        event = events.find(name, account, None)
+        if event is not None:
+            rows.append((account, name, event.event_id))
+    return _update(
+        connection, organisation, t, rows, keys=("account", "event_name"), values=("event_id",), only_unset="event_id"
+    )
+
+
+def _link_mails(connection: Connection, organisation: str, events: Events, catalogue: Catalogue) -> int:
+    t = wh.email_performance
+    categories = connection.execute(
+        sa.select(t.c.source, t.c.account, t.c.category, sa.func.min(t.c.date))
+        .where(t.c.organisation == organisation)
+        .group_by(t.c.source, t.c.account, t.c.category)
+        .order_by(t.c.source, t.c.account, t.c.category)
+    ).all()
+    with_categories = {(source, account) for source, account, category, _ in categories if category}
+    rows = []
+    for source, account, category, first in categories:
+        event = events.find(category, account, first) if category else None
+        tactic: str | None
+        if category:
+            tactic = catalogue.match(category, source) or MAIL_TACTIC
+        else:
+            # The account's own sums hold the categories' mails once more.
+            tactic = None if (source, account) in with_categories else MAIL_TACTIC
+        rows.append((source, account, category, event.event_id if event else None, tactic))
+    return _update(
+        connection, organisation, t, rows, keys=("source", "account", "category"), values=("event_id", "tactic_id")
+    )
+
+
+def _update(
+    connection: Connection,
+    organisation: str,
+    table: sa.Table,
+    rows: Sequence[tuple[Any, ...]],
+    *,
+    keys: Sequence[str],
+    values: Sequence[str],
+    span: bool = False,
+    only_unset: str | None = None,
+) -> int:
+    """Set ``values`` where ``keys`` match (with ``span``: and the date lies between two days). Counts changed rows."""
+    if not rows:
+        return 0
+    names = [*keys, *(("begins", "ends") if span else ()), *(f"new_{v}" for v in values)]
+    columns = list(zip(*rows, strict=True))
+    arrays = [
+        sa.cast(list(column), sa.ARRAY(sa.Date if name in ("begins", "ends") else sa.Text))
+        for name, column in zip(names, columns, strict=True)
+    ]
+    new = sa.func.unnest(*arrays).table_valued(*names, name="link").render_derived()
+    condition = [table.c.organisation == organisation, *[table.c[k] == new.c[k] for k in keys]]
+    if span:
+        condition.append(table.c.date.between(new.c.begins, new.c.ends))
+    if only_unset is not None:
+        condition.append(table.c[only_unset].is_(None))
+    different = sa.or_(*[table.c[v].is_distinct_from(new.c[f"new_{v}"]) for v in values])
+    statement = sa.update(table).where(*condition, different).values({v: new.c[f"new_{v}"] for v in values})
+    return connection.execute(statement).rowcount
