@@ -24,8 +24,8 @@ The method
    Parts that bring no more than a smaller x are dropped, so flat parts are never bought.
 2. **Bound.** With prices λ of money and μ of hours, D(λ, μ) = λ·budget + μ·hours + Σ max over x of the priced response
    is an upper bound for every λ, μ >= 0. The inner maxima are exact, all candidates at once. D is convex; cutting
-   planes find its minimum. By the theorem of Shapley and Folkman at most as many candidates as there are resources (two)
-   sit between two pieces there, so the bound is off by about one tactic's worth of indivisibility, whatever n is.
+   planes find its minimum. By the theorem of Shapley and Folkman at most as many candidates as there are resources
+   (two) sit between two pieces there, so the bound is off by about one tactic's worth of indivisibility, whatever n is.
 3. **Rounding.** The cutting planes' weights say which pieces are mixed. The feasible choices near them are completed:
    for fixed pieces the problem is concave and solved through its own λ and μ, what is left over buys further steps.
 4. **Branch and bound.** Where the gap is not closed, a mixed candidate's pieces are split in two ranges, best bound

@@ -23,22 +23,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import combinations
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from turnout.allocation.problem import TOLERANCE, Candidate
-from turnout.curves import Curve, Hill, Logistic, Step
+from turnout.curves import Hill, Logistic, Step
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
-#: Pieces the convex part of an S-shaped curve is cut into: chord error below 1/8 · 1/40² of its height.
-CONVEX_PIECES = 40
+#: Most and fewest pieces the convex part of an S-shaped curve is cut into. The chords' error, 1/(8·pieces²) of that
+#: part's height, counts for the one or two candidates that end there: many candidates need fewer pieces each.
+_MOST_BENT, _FEWEST_BENT = 80, 8
 #: A candidate counted in whole units has one piece per unit, up to this many; beyond, it is treated as continuous.
 MOST_UNITS = 1024
+#: With fewer units of money than this in the budget, every payable amount is a point.
+COARSE = 200
 #: Newton steps of the Hill inverse; six are usual.
 _NEWTON = 50
 
@@ -68,6 +70,11 @@ class Builder:
     most: list[tuple[float, float, float]] = field(default_factory=list)  # money, hours, response at its right end
     knots: list[tuple[int, list[float], list[float], list[float], list[float]]] = field(default_factory=list)
     smooth: list[_Smooth] = field(default_factory=list)
+    convex_pieces: int = _MOST_BENT
+
+    def bend_pieces(self, bent: int) -> None:
+        """Choose how finely the convex parts of ``bent`` S-shaped curves are cut."""
+        self.convex_pieces = max(_FEWEST_BENT, min(_MOST_BENT, round(115 / math.sqrt(max(bent, 1)))))
 
     def add_points(
         self, owner: int, c: Candidate, xs: Sequence[float], rs: Sequence[float], unit: float | None
@@ -113,36 +120,61 @@ class Builder:
         return len(self.owner) - 1
 
 
-def cut_into_pieces(  # noqa: PLR0912 - one branch per kind of curve
-    build: Builder, owner: int, c: Candidate, budget: float, hours: float, unit: float | None
-) -> None:
+def limits(c: Candidate, budget: float, hours: float, unit: float | None) -> tuple[float, float] | None:
+    """The smallest and largest x > 0 that is worth looking at; ``None`` where not even the smallest can be had.
+
+    Ends are moved to what is payable: whole units of the candidate, else of money (steps have prices of their own,
+    which are rounded up).
+    """
+    within = 1 + TOLERANCE
+    if c.fixed_cost > budget * within or c.fixed_hours > hours * within or c.curve.saturated == 0:
+        return None
+    lo, most = c.minimum, c.maximum
+    if c.cost > 0:
+        most = min(most, (budget - c.fixed_cost) / c.cost)
+    if c.hours > 0:
+        most = min(most, (hours - c.fixed_hours) / c.hours)
+    enough = _enough(c, most)
+    if c.unit is not None:
+        step, offset = c.unit, 0.0
+    elif unit is not None and c.cost > 0 and lo != c.maximum and not isinstance(c.curve, Step):
+        step, offset = unit / c.cost, -c.fixed_cost / c.cost
+    else:
+        return (lo, max(min(enough, most), min(lo, most))) if lo <= most * within and most > 0 else None
+    if lo > 0:
+        lo = math.ceil((lo - offset) / step - 1e-6) * step + offset
+    if math.isfinite(most):
+        most = math.floor((most - offset) / step + 1e-6) * step + offset
+    if math.isfinite(enough):
+        enough = math.ceil((enough - offset) / step - 1e-6) * step + offset
+    hi = min(max(enough, lo), most)
+    return (lo, hi) if lo <= hi * within and hi > 0 else None
+
+
+def _enough(c: Candidate, most: float) -> float:
+    """The x beyond which nothing more is gained."""
+    enough, knots = c.curve.saturated, c.curve.knots()
+    if enough < c.minimum and knots is not None:  # the best x is below the minimum; a lesser peak may stand above it
+        return max(c.minimum, float(knots[0][-1]))
+    if math.isinf(enough) and math.isinf(most) and isinstance(c.curve, Hill):
+        return c.curve.half * float(1e12 ** (1.0 / c.curve.shape))  # nothing ends it: at the top, to float precision
+    return enough
+
+
+def cut_into_pieces(build: Builder, owner: int, c: Candidate, budget: float, hours: float, unit: float | None) -> None:
     """Add the pieces of one free candidate: what it may do within its own limits and the whole budget."""
+    if unit is not None and c.cost == 0 and c.fixed_cost > 0:  # a price that is paid whole
+        c = replace(c, fixed_cost=math.ceil(c.fixed_cost / unit - 1e-6) * unit)
     curve = c.curve
     nothing = float(curve(0.0))
-    lo, hi = c.minimum, min(c.maximum, curve.saturated)
-    if c.cost > 0:
-        hi = min(hi, (budget - c.fixed_cost) / c.cost)
-    if c.hours > 0:
-        hi = min(hi, (hours - c.fixed_hours) / c.hours)
-    hi = max(hi, lo) if curve.saturated <= lo <= c.maximum else hi  # a minimum beyond saturation may still be bought
-    if math.isinf(hi):  # neither money nor hours nor the curve end it: far out, a millionth below the top
-        hi = max(lo, curve.half * 1e6 ** (1.0 / curve.shape)) if isinstance(curve, Hill) else lo
-    fits = (
-        c.fixed_cost + c.cost * lo <= budget * (1 + TOLERANCE)
-        and c.fixed_hours + c.hours * lo <= hours * (1 + TOLERANCE)
-        and (lo <= hi or lo <= hi * (1 + TOLERANCE))
-        and hi > 0
-    )
-    free_start = lo == 0 and c.fixed_cost == 0 and c.fixed_hours == 0
-    if c.exclude or not fits:
+    ends = limits(c, budget, hours, unit)
+    if c.exclude or ends is None:
         build.add_points(owner, c, [0.0], [nothing], unit)
         return
-    hi = max(lo, hi)
-
+    lo, hi = ends[0], max(ends)
     if c.unit is not None and (hi - lo) / c.unit <= MOST_UNITS:
-        first, last = math.ceil(lo / c.unit - 1e-6), math.floor(hi / c.unit + 1e-6)
-        xs: Floats = c.unit * np.arange(max(first, 1), last + 1, dtype=np.float64)
-        _add_record_points(build, owner, c, xs, unit)
+        first, last = round(lo / c.unit), round(hi / c.unit)
+        _add_record_points(build, owner, c, c.unit * np.arange(max(first, 1), last + 1, dtype=np.float64), unit)
     elif isinstance(curve, Step):
         at = curve.knots()[0]
         reached = at[(at > lo) & (at <= hi * (1 + TOLERANCE))]
@@ -150,19 +182,31 @@ def cut_into_pieces(  # noqa: PLR0912 - one branch per kind of curve
         _add_record_points(build, owner, c, xs, unit)
     elif lo == hi:
         _add_record_points(build, owner, c, np.array([lo]), unit)
+    elif unit is not None and c.cost > 0 and budget / unit <= COARSE:
+        first = math.ceil((c.fixed_cost + c.cost * lo) / unit - 1e-6)
+        last = math.floor((c.fixed_cost + c.cost * hi) / unit + 1e-6)
+        xs = (np.arange(first, last + 1, dtype=np.float64) * unit - c.fixed_cost) / c.cost
+        _add_record_points(build, owner, c, np.minimum(xs[xs > 0], hi), unit)
     elif isinstance(curve, Hill | Logistic):
-        bend = min(max(curve.inflection, lo), hi)
-        if not free_start:
-            build.add_points(owner, c, [0.0], [nothing], unit)
-        if bend > lo:
-            grid = np.linspace(lo, bend, CONVEX_PIECES + 1)
-            rs = np.asarray(curve(grid)).tolist()
-            for k in range(CONVEX_PIECES):
-                build.add_knots(owner, c, grid[k : k + 2].tolist(), rs[k : k + 2], unit)
-        if hi > bend:
-            build.add_smooth(owner, c, curve, bend, hi)
+        _add_smooth_pieces(build, owner, c, curve, lo, hi, unit)
     else:
         _add_runs(build, owner, c, lo, hi, unit)
+
+
+def _add_smooth_pieces(
+    build: Builder, owner: int, c: Candidate, curve: Hill | Logistic, lo: float, hi: float, unit: float | None
+) -> None:
+    """Nothing (where using it costs something fixed or has a minimum), the convex part in short pieces, the rest."""
+    if lo > 0 or c.fixed_cost > 0 or c.fixed_hours > 0:
+        build.add_points(owner, c, [0.0], [float(curve(0.0))], unit)
+    bend = min(max(curve.inflection, lo), hi)
+    if bend > lo:
+        grid = np.linspace(lo, bend, build.convex_pieces + 1)
+        rs = np.asarray(curve(grid)).tolist()
+        for k in range(build.convex_pieces):
+            build.add_knots(owner, c, grid[k : k + 2].tolist(), rs[k : k + 2], unit)
+    if hi > bend:
+        build.add_smooth(owner, c, curve, bend, hi)
 
 
 def _add_record_points(build: Builder, owner: int, c: Candidate, xs: Floats, unit: float | None) -> None:
@@ -173,18 +217,26 @@ def _add_record_points(build: Builder, owner: int, c: Candidate, xs: Floats, uni
     build.add_points(owner, c, [0.0, *xs[record].tolist()], [nothing, *rs[record].tolist()], unit)
 
 
-def _knots_between(curve: Curve, lo: float, hi: float) -> tuple[list[float], list[float]]:
-    knots = curve.knots()
+def _knots_between(c: Candidate, lo: float, hi: float, unit: float | None) -> tuple[list[float], list[float]]:
+    """The corners of a piecewise-linear curve on [lo, hi]; with a unit of money, the payable amounts around them."""
+    knots = c.curve.knots()
     if knots is None:
-        raise TypeError(f"{type(curve).__name__}: the allocator knows no exact maximum of this curve; give it knots()")
+        name = type(c.curve).__name__
+        raise TypeError(f"{name}: the allocator knows no exact maximum of this curve; give it knots()")
     xs = knots[0]
-    inside = np.concatenate(([lo], xs[(xs > lo) & (xs < hi)], [hi]))
-    return inside.tolist(), np.asarray(curve(inside), dtype=np.float64).tolist()
+    inside = xs[(xs > lo) & (xs < hi)]
+    if unit is not None and c.cost > 0:
+        count = (c.fixed_cost + c.cost * inside) / unit
+        payable = np.concatenate((np.floor(count + 1e-9), np.ceil(count - 1e-9))) * unit
+        around = np.sort((payable - c.fixed_cost) / c.cost)
+        inside = around[(around > lo) & (around < hi) & (np.diff(around, prepend=-np.inf) > 0)]
+    inside = np.concatenate(([lo], inside, [hi]))
+    return inside.tolist(), np.asarray(c.curve(inside), dtype=np.float64).tolist()
 
 
 def _add_runs(build: Builder, owner: int, c: Candidate, lo: float, hi: float, unit: float | None) -> None:
     """Piecewise-linear curves: one piece per concave run of segments, without parts that bring no more than less x."""
-    xs, rs = _knots_between(c.curve, lo, hi)
+    xs, rs = _knots_between(c, lo, hi, unit)
     nothing = float(c.curve(0.0))
     starts_free = lo == 0 and c.fixed_cost == 0 and c.fixed_hours == 0
     record = nothing
@@ -392,19 +444,6 @@ class Pieces:
         return x, top * np.tanh(0.5 * rate * x)
 
 
-#: Constraints of one small linear program: the cuts looked at together, and the four sides of the box.
-_CUTS, _SIDES = 4, 4
-
-
-def _triples(cuts: int) -> Ints:
-    """Triples of ``cuts`` cuts (0 …) and the sides (4 …), each with at least one cut."""
-    usable = [*range(cuts), *range(_CUTS, _CUTS + _SIDES)]
-    return np.array([t for t in combinations(usable, 3) if t[0] < cuts], dtype=np.intp)
-
-
-_TRIPLES = {cuts: _triples(cuts) for cuts in range(1, _CUTS + 1)}
-
-
 @dataclass(frozen=True, slots=True)
 class Model:
     """The minimum of a set of cuts over the box: where, how low, and the convex weights of the cuts that hold it."""
@@ -414,79 +453,109 @@ class Model:
     value: float
     columns: Ints
     weights: Floats
+    basis: tuple[int, int, int]
+
+
+#: Sides of the box as constraints: λ >= 0, λ <= box₀, μ >= 0, μ <= box₁, numbered −1 … −4.
+_SIDES = ((1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0))
+_PIVOTS = 60
 
 
 def lowest_point(
-    value: Floats, slack_m: Floats, slack_h: Floats, lam: Floats, mu: Floats, box: tuple[float, float]
+    value: Floats,
+    slack_m: Floats,
+    slack_h: Floats,
+    lam: Floats,
+    mu: Floats,
+    box: tuple[float, float],
+    start: tuple[int, int, int] | None = None,
 ) -> Model | None:
     """Minimum over [0, box₀] × [0, box₁] of max over k of value_k + slack_k·((λ, μ) − (λ_k, μ_k)).
 
-    A dual simplex: the minimum of three cuts, then with the cut most violated there in the place of an idle one, until
-    none is violated. ``None`` when the cuts are degenerate.
+    A linear program in (λ, μ, z), solved by the simplex method on its dual: three constraints hold the point, the one
+    most violated there takes the place of the one whose weight vanishes first, until none is violated. The prices of
+    the three are the convex weights. ``start`` may be the basis of a model of the same cuts before more were added.
+    ``None`` where no value is finite.
     """
-    gradient = np.stack((slack_m, slack_h), axis=1)
-    base = value - slack_m * lam - slack_h * mu
-    scale = max(float(np.abs(value).max(initial=0.0, where=np.isfinite(value))), 1e-300)
-    base = np.where(np.isfinite(base), base, -1e3 * scale)
-    active: Ints = np.array([int(np.argmin(value))], dtype=np.intp)
-    model: Model | None = None
-    for _ in range(40):
-        found = _small(gradient[active], base[active], box, scale)
-        if found is None:
-            return model
-        point, height, held, weights = found
-        if model is not None and height < model.value - 1e-12 * scale:
-            return model  # rounding: no progress any more
-        model = Model(point[0], point[1], height, active[held], weights)
-        heights = base + gradient @ point
-        worst = int(np.argmax(heights))
-        if heights[worst] <= height + 1e-11 * scale or worst in active[held]:
-            return model
-        active = np.append(active[held], worst)
-    return model
-
-
-def _small(
-    gradient: Floats, base: Floats, box: tuple[float, float], scale: float
-) -> tuple[Floats, float, Ints, Floats] | None:
-    """The lowest point of at most four cuts: (λ, μ), its height, the cuts that hold it and their convex weights.
-
-    Every corner, the meeting point of three of the cuts and sides, is looked at.
-    """
-    n = base.size
-    rows = np.zeros((_CUTS + _SIDES, 3))
-    rows[:n, :2], rows[:n, 2] = gradient, -1.0
-    rows[_CUTS, 0] = rows[_CUTS + 1, 0] = rows[_CUTS + 2, 1] = rows[_CUTS + 3, 1] = 1.0
-    right = np.zeros(_CUTS + _SIDES)
-    right[:n] = -base
-    right[_CUTS + 1], right[_CUTS + 3] = box
-    t = _TRIPLES[n]
-    a, b, c = rows[t[:, 0]], rows[t[:, 1]], rows[t[:, 2]]
-    det = (
-        a[:, 0] * (b[:, 1] * c[:, 2] - b[:, 2] * c[:, 1])
-        - a[:, 1] * (b[:, 0] * c[:, 2] - b[:, 2] * c[:, 0])
-        + a[:, 2] * (b[:, 0] * c[:, 1] - b[:, 1] * c[:, 0])
-    )
-    regular = np.abs(det) > 1e-14
-    if not regular.any():
+    finite = np.isfinite(value)
+    if not finite.any():
         return None
-    t = t[regular]
-    corner = np.linalg.solve(rows[t], right[t][:, :, None])[:, :, 0]
-    height = corner[:, :2] @ gradient.T + base
-    inside = (height <= corner[:, 2:] + 1e-11 * scale).all(axis=1)
-    inside &= (corner[:, :2] >= -1e-12).all(axis=1)
-    inside &= (corner[:, 0] <= box[0] * (1 + 1e-12) + 1e-12) & (corner[:, 1] <= box[1] * (1 + 1e-12) + 1e-12)
-    if not inside.any():
-        return None
-    at = int(np.argmin(np.where(inside, corner[:, 2], np.inf)))
-    # the multipliers of the three active constraints: Σ w·row = (0, 0, −1)
-    dual = np.linalg.solve(rows[t[at]].T, np.array([0.0, 0.0, -1.0]))
-    is_cut = t[at] < _CUTS
-    weights = np.clip(dual[is_cut], 0.0, None)
+    base = np.where(finite, value - slack_m * lam - slack_h * mu, -np.inf)
+    scale = float(np.abs(value[finite]).max()) or 1.0
+    tolerance = 1e-11 * scale
+    basis = list(start) if start is not None else []
+    inverse = _inverse(basis, slack_m, slack_h) if start is not None else None
+    if inverse is None:
+        basis, inverse = _first_basis(int(np.argmin(np.where(finite, value, np.inf))), slack_m, slack_h)
+    limits = (0.0, -box[0], 0.0, -box[1])
+    for _ in range(_PIVOTS):
+        cost = [float(base[j]) if j >= 0 else limits[-1 - j] for j in basis]
+        at_m, at_h, z = (sum(cost[r] * inverse[r][col] for r in range(3)) for col in range(3))
+        enter = _violated(at_m, at_h, box)
+        if enter is None:
+            heights = base + slack_m * at_m + slack_h * at_h
+            enter = int(np.argmax(heights))
+            if heights[enter] <= z + tolerance or enter in basis:
+                break
+            column = (-float(slack_m[enter]), -float(slack_h[enter]), 1.0)
+        else:
+            column = (*_SIDES[-1 - enter], 0.0)
+        direction = [sum(row[c] * column[c] for c in range(3)) for row in inverse]
+        ratios = [(max(inverse[r][2], 0.0) / direction[r], r) for r in range(3) if direction[r] > 1e-13]
+        if not ratios:
+            break
+        leave = min(ratios)[1]
+        pivot = [v / direction[leave] for v in inverse[leave]]
+        for r in range(3):
+            if r != leave:
+                inverse[r] = [v - direction[r] * p for v, p in zip(inverse[r], pivot, strict=True)]
+        inverse[leave] = pivot
+        basis[leave] = enter
+    weights = np.array([max(inverse[r][2], 0.0) for r in range(3) if basis[r] >= 0])
+    columns = np.array([j for j in basis if j >= 0], dtype=np.intp)
     total = float(weights.sum())
     weights = weights / total if total > 0 else np.full(weights.size, 1.0 / weights.size)
-    point = np.clip(corner[at, :2], 0.0, box)
-    return point, float(corner[at, 2]), t[at][is_cut], weights
+    point = min(max(at_m, 0.0), box[0]), min(max(at_h, 0.0), box[1])
+    return Model(*point, z, columns, weights, (basis[0], basis[1], basis[2]))
+
+
+def _first_basis(k: int, slack_m: Floats, slack_h: Floats) -> tuple[list[int], list[list[float]]]:
+    """One cut and, in each direction, the side of the box it falls towards; with the inverse of their columns.
+
+    Columns are (−slack, 1) for a cut and (±1, 0, 0) or (0, ±1, 0) for a side.
+    """
+    side_m, side_h = (-1 if slack_m[k] >= 0 else -2), (-3 if slack_h[k] >= 0 else -4)
+    sign_m, sign_h = _SIDES[-1 - side_m][0], _SIDES[-1 - side_h][1]
+    inverse = [
+        [0.0, 0.0, 1.0],
+        [sign_m, 0.0, sign_m * float(slack_m[k])],
+        [0.0, sign_h, sign_h * float(slack_h[k])],
+    ]
+    return [k, side_m, side_h], inverse
+
+
+def _inverse(basis: list[int], slack_m: Floats, slack_h: Floats) -> list[list[float]] | None:
+    """The inverse of a basis' columns; ``None`` where they are dependent or a weight would be negative."""
+    a, b, c = ((-float(slack_m[j]), -float(slack_h[j]), 1.0) if j >= 0 else (*_SIDES[-1 - j], 0.0) for j in basis)
+    rows = [_cross(b, c), _cross(c, a), _cross(a, b)]
+    det = sum(x * y for x, y in zip(a, rows[0], strict=True))
+    if abs(det) < 1e-13:
+        return None
+    inverse = [[v / det for v in row] for row in rows]
+    return inverse if min(row[2] for row in inverse) >= -1e-12 else None
+
+
+def _cross(u: tuple[float, float, float], v: tuple[float, float, float]) -> tuple[float, float, float]:
+    return u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]
+
+
+def _violated(at_m: float, at_h: float, box: tuple[float, float]) -> int | None:
+    """The side of the box that a point lies beyond."""
+    sides = ((-1, -at_m, box[0]), (-2, at_m - box[0], box[0]), (-3, -at_h, box[1]), (-4, at_h - box[1], box[1]))
+    for side, excess, size in sides:
+        if excess > 1e-12 + 1e-12 * size:
+            return side
+    return None
 
 
 class Pool:

@@ -30,8 +30,6 @@ from turnout.curves import Hill, Logistic
 
 #: Rounding in the bound's arithmetic, relative; added to every bound that is reported.
 _ROUNDING = 1e-11
-#: With fewer money units than this in the budget, continuous spends are searched unit by unit.
-_COARSE = 200
 _ROOT_CUTS, _NODE_CUTS = 40, 6
 
 
@@ -69,8 +67,9 @@ class _Search:
     def __init__(self, candidates: Sequence[Candidate], problem: Problem, budget: float, hours: float) -> None:
         self.candidates = list(candidates)
         build = Builder()
+        build.bend_pieces(sum(c.curve.inflection > 0 for c in self.candidates))
         for i, c in enumerate(self.candidates):
-            cut_into_pieces(build, i, self._on_grid(c, problem.unit, budget), budget, hours, problem.unit)
+            cut_into_pieces(build, i, c, budget, hours, problem.unit)
         owner = np.asarray(build.owner)
         most = np.asarray(build.most)
         first = np.searchsorted(owner, np.arange(len(self.candidates)))
@@ -102,15 +101,6 @@ class _Search:
         self.closed = 0.0  # the highest bound of what was given up
         self.nodes = 0
         self.multipliers = (0.0, 0.0)
-
-    @staticmethod
-    def _on_grid(c: Candidate, unit: float | None, budget: float) -> Candidate:
-        """A budget of few units is searched unit by unit."""
-        if unit is None or c.unit is not None or c.cost <= 0 or c.fixed_cost or budget / unit > _COARSE:
-            return c
-        return Candidate(
-            c.name, c.curve, c.cost, c.fixed_cost, c.hours, c.fixed_hours, c.minimum, c.maximum, unit / c.cost
-        )
 
     def _families(self) -> None:
         """Parameters by candidate, to evaluate true responses together."""
@@ -184,12 +174,18 @@ class _Search:
         pool = self.pool
         model: Model | None = None
         # where not using a candidate is no longer allowed, resources may be dearer than in the whole problem
-        box = (self.box[0] * 256.0, self.box[1] * 256.0) if node.ranges else self.box
+        loose = 256.0 if node.ranges or pool.generation else 1.0
+        box = (self.box[0] * loose, self.box[1] * loose)
         for _ in range(rounds):
-            model = lowest_point(node.value, node.slack_money, node.slack_hours, pool.lam, pool.mu, box)
+            start = model.basis if model is not None else None
+            model = lowest_point(node.value, node.slack_money, node.slack_hours, pool.lam, pool.mu, box, start)
             if model is None or node.bound - model.value <= precision * node.bound or node.bound <= self.cutoff:
                 break
-            pool.add(np.array([model.lam]), np.array([model.mu]))
+            # the model's lowest point, and halfway to the best one: cutting planes alone tend to swing
+            best = int(np.argmin(node.value))
+            lam = np.array([model.lam, 0.5 * (model.lam + pool.lam[best])])
+            mu = np.array([model.mu, 0.5 * (model.mu + pool.mu[best])])
+            pool.add(lam, mu)
             self._refresh(node)
         return model
 
@@ -371,7 +367,7 @@ class _Search:
             size = size + np.ptp(self.pieces.start_hours[rows[mixed]], axis=1)
             mixed = mixed[np.argsort(-size, kind="stable")[:4]]
         lam, mu = float(pool.lam[column]), float(pool.mu[column])
-        options = [np.unique(rows[i]).tolist() for i in mixed]
+        options = [sorted(set(rows[i].tolist())) for i in mixed]
         ranked: list[tuple[float, int, Ints]] = []
         base_value = pool.value[base].sum(axis=0) + pool.paid
         for picks in product(*options):
@@ -422,7 +418,9 @@ class _Search:
         empty = np.empty(0)
         root = _Node({}, empty, empty, empty)
         self._refresh(root)
-        self._consider(self.pieces.first.copy(), 0.0, 0.0)  # nothing is always possible
+        column = int(np.argmin(root.value))
+        # the first piece of everything, nothing for most, is always possible
+        self._consider(self.pieces.first.copy(), float(self.pool.lam[column]), float(self.pool.mu[column]))
         self.best_seen = -1.0
         heap: list[tuple[float, int, _Node]] = [(-root.bound, 0, root)]
         rounds = _ROOT_CUTS
@@ -448,18 +446,20 @@ class _Search:
         return upper
 
     def _expand(self, node: _Node, heap: list[tuple[float, int, _Node]], rounds: int) -> None:
-        model = self._tighten(node, rounds, self.gap * 0.05)
-        if node.bound <= self.cutoff:
-            self._give_up(node.bound)
-            return
-        rows, weights = self._round(node, model)
-        self._refresh(node)
-        if self.value > self.best_seen:
-            self.best_seen = self.value
-            self._bury()
-        if node.bound <= self.cutoff:
-            self._give_up(node.bound)
-            return
+        rows, weights = np.empty((0, 0), dtype=np.intp), np.empty(0)
+        for precision in (0.5, 0.05):  # often the coarse bound closes the gap already
+            model = self._tighten(node, rounds, self.gap * precision)
+            if node.bound <= self.cutoff:
+                self._give_up(node.bound)
+                return
+            rows, weights = self._round(node, model)
+            if self.value > self.best_seen:
+                self.best_seen = self.value
+                self._bury()
+            self._refresh(node)
+            if node.bound <= self.cutoff:
+                self._give_up(node.bound)
+                return
         split = self._split(node, rows, weights)
         if split is None:  # one piece each
             if not self.pieces.is_point[rows[:, 0]].all():
@@ -574,7 +574,8 @@ def solve(problem: Problem, *, gap: float = 1e-4, deadline: float = 1.0) -> Solu
     upper, multipliers, nodes = 0.0, (0.0, 0.0), 0
     if free:
         search = _Search(free, problem, budget, hours)
-        upper = search.run(gap, started + deadline) * search.response_scale
+        upper = search.run(0.9 * gap, started + deadline)  # the rest of the gap is for making money payable
+        upper *= search.response_scale
         nodes = search.nodes
         multipliers = (
             search.multipliers[0] * search.response_scale / search.money_scale,
@@ -588,70 +589,104 @@ def solve(problem: Problem, *, gap: float = 1e-4, deadline: float = 1.0) -> Solu
             line.spend = float(search.best.money[i]) * search.money_scale if line.x > 0 else 0.0
             line.hours = c.hours_at(line.x)
             line.top = min(c.maximum, c.curve.saturated)
-        _settle([lines[c.name] for c in free], problem, budget, multipliers[0])
+        _settle([lines[c.name] for c in free], problem, (budget, hours), multipliers[0])
     return _answer(problem, lines, upper + locked, multipliers, nodes, gap, started)
 
 
-def _settle(lines: list[_Line], problem: Problem, budget: float, marginal: float) -> None:
+def _settle(lines: list[_Line], problem: Problem, available: tuple[float, float], marginal: float) -> None:
     """Make spends payable: whole units of money that sum to at most the budget, and to all of it where it binds."""
-    unit = problem.unit
     for line in lines:
         if line.divisible and line.candidate.unit is not None and line.x > 0:  # too many units to search one by one
             step = line.candidate.unit
             line.x = max(
                 math.floor(line.x / step + 1e-6) * step, math.ceil(line.candidate.minimum / step - 1e-6) * step
             )
-            line.spend, line.hours, line.divisible = (
-                line.candidate.money_at(line.x),
-                line.candidate.hours_at(line.x),
-                False,
-            )
+            line.spend, line.hours = line.candidate.money_at(line.x), line.candidate.hours_at(line.x)
+            line.divisible = False
     moving = [line for line in lines if line.divisible and line.candidate.cost > 0 and line.x > 0]
-    if unit is None:
-        rest = budget - math.fsum(line.spend for line in lines)
-        if moving and abs(rest) <= 1e-9 * budget:  # rounding: the largest spend takes it
-            line = max(moving, key=lambda entry: entry.spend)
-            line.spend += rest
-            line.x = (line.spend - line.candidate.fixed_cost) / line.candidate.cost
+    if problem.unit is not None:
+        _Payable(lines, moving, problem, problem.unit).settle(available, marginal)
         return
-    counts = {}
-    for line in moving:
-        c = line.candidate
-        least = math.ceil((c.fixed_cost + c.cost * c.minimum) / unit - 1e-6)
-        counts[c.name] = max(math.floor(line.spend / unit + 1e-6), least, 0)
-    fixed = sum(round(line.spend / unit) for line in lines if line not in moving)
-    left = round(budget / unit) - fixed - sum(counts.values())
+    rest = available[0] - math.fsum(line.spend for line in lines)
+    if moving and abs(rest) <= 1e-9 * available[0]:  # rounding: the largest spend takes it
+        line = max(moving, key=lambda entry: entry.spend)
+        line.spend += rest
+        line.x = (line.spend - line.candidate.fixed_cost) / line.candidate.cost
 
-    def gain(line: _Line, by: int) -> float:
-        c, k = line.candidate, counts[line.candidate.name]
-        x = (k * unit - c.fixed_cost) / c.cost
-        moved = x + by * unit / c.cost
+
+class _Payable:
+    """Spends as whole numbers of the smallest payable amount.
+
+    Every spend that may move is first rounded down. What that frees goes, unit by unit, to whoever gains most from it:
+    for concave responses the best there is.
+    """
+
+    def __init__(self, lines: list[_Line], moving: list[_Line], problem: Problem, unit: float) -> None:
+        self.lines, self.moving, self.unit = lines, moving, unit
+        self.worth = problem.money_worth
+        self.counts: dict[str, int] = {}
+        for line in moving:
+            c = line.candidate
+            least = math.ceil((c.fixed_cost + c.cost * c.minimum) / unit - 1e-6)
+            self.counts[c.name] = max(math.floor(line.spend / unit + 1e-6), least, 0)
+            line.hours = c.hours_at(self._x(line))
+        self.still = [line for line in lines if line.candidate.name not in self.counts]
+
+    def _x(self, line: _Line, by: int = 0) -> float:
+        c = line.candidate
+        return ((self.counts[c.name] + by) * self.unit - c.fixed_cost) / c.cost
+
+    def _gain(self, line: _Line, by: int) -> float:
+        """What ``by`` units more bring; −inf where the candidate cannot move there."""
+        c, moved = line.candidate, self._x(line, by)
         if moved > line.top * (1 + TOLERANCE) or moved < c.minimum * (1 - TOLERANCE) or moved <= 0:
             return -math.inf
-        return float(c.curve(moved)) - float(c.curve(max(x, 0.0))) - by * unit * problem.money_worth
+        now = float(c.curve(max(self._x(line), 0.0)))
+        return float(c.curve(moved)) - now - by * self.unit * self.worth
 
-    while left < 0 and moving:  # minimums rounded up: take from whoever loses least
-        line = max(moving, key=lambda entry: gain(entry, -1))
-        if gain(line, -1) == -math.inf:
-            line = min(moving, key=lambda entry: float(entry.candidate.curve(entry.x)))
-            left += counts.pop(line.candidate.name)
+    def settle(self, available: tuple[float, float], marginal: float) -> None:
+        fixed = sum(round(line.spend / self.unit) for line in self.still)
+        left = round(available[0] / self.unit) - fixed - sum(self.counts.values())
+        left = self._give_back(left)
+        if marginal > 0 and left > 0:
+            self._hand_out(left, max(available[1] - math.fsum(line.hours for line in self.lines), 0.0))
+        for line in self.moving:
+            line.spend = _units(self.counts[line.candidate.name], self.unit)
+            line.x = max(self._x(line), 0.0)
+            line.hours = line.candidate.hours_at(line.x)
+        for line in self.still:
+            line.spend = _units(round(line.spend / self.unit), self.unit)
+
+    def _give_back(self, left: int) -> int:
+        """Minimums that were rounded up may overdraw the budget: take from whoever loses least, or drop one."""
+        while left < 0 and self.moving:
+            line = max(self.moving, key=lambda entry: self._gain(entry, -1))
+            if self._gain(line, -1) > -math.inf:
+                self.counts[line.candidate.name] -= 1
+                left += 1
+                continue
+            line = min(self.moving, key=lambda entry: float(entry.candidate.curve(entry.x)))
+            left += self.counts.pop(line.candidate.name)
             line.x = line.spend = line.hours = 0.0
-            moving.remove(line)
-            continue
-        counts[line.candidate.name] -= 1
-        left += 1
-    for _ in range(min(left, 4 * len(moving)) if marginal > 0 else 0):
-        line = max(moving, key=lambda entry: gain(entry, +1))
-        if gain(line, +1) <= 0:
-            break
-        counts[line.candidate.name] += 1
-    for line in moving:
-        line.spend = _units(counts[line.candidate.name], unit)
-        line.x = max((line.spend - line.candidate.fixed_cost) / line.candidate.cost, 0.0)
-        line.hours = line.candidate.hours_at(line.x)
-    for line in lines:
-        if line not in moving:
-            line.spend = _units(round(line.spend / unit), unit)
+            self.moving.remove(line)
+        return left
+
+    def _hand_out(self, left: int, hours: float) -> None:
+        offers = [(-self._gain(line, +1), k) for k, line in enumerate(self.moving)]
+        heapq.heapify(offers)
+        for _ in range(min(left, 4 * len(offers))):
+            if not offers:
+                break
+            loss, k = heapq.heappop(offers)
+            if loss >= 0:
+                break
+            line = self.moving[k]
+            more_hours = line.candidate.hours * self.unit / line.candidate.cost
+            if more_hours > hours:
+                continue
+            hours -= more_hours
+            self.counts[line.candidate.name] += 1
+            heapq.heappush(offers, (-self._gain(line, +1), k))
 
 
 def _units(count: int, unit: float) -> float:
@@ -756,20 +791,16 @@ def _unspent_reason(
 ) -> Unspent | None:
     if unspent <= problem.budget * 1e-9 or unspent < (problem.unit or 0.0) * 1e-6:
         return None
-    open_to_money = [
-        c for c in problem.candidates if c.lock is None and not c.exclude and (c.cost > 0 or c.fixed_cost > 0)
-    ]
-    if not open_to_money:
+    takers = [c for c in problem.candidates if c.lock is None and not c.exclude and (c.cost > 0 or c.fixed_cost > 0)]
+    if not takers:
         return Unspent.nothing_to_buy
-    wanting = [c for c in open_to_money if lines[c.name].x < min(c.maximum, c.curve.saturated) * (1 - 1e-9)]
+    wanting = [c for c in takers if lines[c.name].x < min(c.maximum, c.curve.saturated) * (1 - 1e-9)]
     if not wanting:
         return Unspent.at_maximum
-    if multipliers[0] <= 0 and problem.money_worth > 0:
-        return Unspent.not_worth_it
-    if (
-        all(choices_by_name[c.name].status is Status.no_hours or multipliers[1] > 0 for c in wanting)
-        if (choices_by_name := {c.name: c for c in choices})
-        else False
-    ):
+    status = {c.name: c.status for c in choices}
+    if all(status[c.name] is Status.no_hours for c in wanting):
         return Unspent.no_hours
-    return Unspent.indivisible if multipliers[0] > 0 or problem.money_worth == 0 else Unspent.not_worth_it
+    if problem.money_worth > 0 and multipliers[0] <= 0:
+        return Unspent.not_worth_it
+    # hours have a price and money has none: more money would not help
+    return Unspent.no_hours if multipliers[1] > 0 and multipliers[0] <= 0 else Unspent.indivisible
