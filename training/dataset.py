@@ -17,8 +17,8 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import date, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from feature_repo import names
 from turnout import taxonomy
 from turnout.brief import Brief
 from turnout.curves import CappedLinear, Curve, Step
+from turnout.errors import NotReadyError
 from turnout.money import Rates
 from turnout.scoring.design import derived_names, design_matrix
 from turnout.scoring.published import kind_of
@@ -54,7 +55,6 @@ BASIS_WEIGHTS: Mapping[str, float] = {
 LEAST_EXPECTED = 0.05
 #: A target the organiser did not write down; only the referral prior looks at it.
 _TYPICAL_TARGET = 100
-_FEATURE_CHUNK = 50_000
 
 #: The features a response model is trained on, in order.
 FEATURE_NAMES: tuple[str, ...] = (*derived_names(), *names.RESPONSE_FEATURES)
@@ -165,7 +165,7 @@ def build(settings: Settings, until: date, *, engine: Engine | None = None) -> D
     """Read the history and the features known when each event was planned.
 
     Args:
-        until: only events before this day count, and no event's later corrections.
+        until: only events before this day count.
     """
     history = load_history(settings, until, engine=engine)
     dataset = assemble(history, Rates.of(settings))
@@ -276,7 +276,7 @@ def assemble(history: History, rates: Rates) -> Dataset:
             "category": event["segment_id"],
             "format": event["format"],
             "event_date": event["event_date"],
-            "as_of": event["event_date"] - timedelta(days=PLANNING_DAYS),
+            "as_of": event["event_date"] - pd.Timedelta(days=PLANNING_DAYS),
             "price_base": 0.0 if math.isnan(event["price_base"]) else event["price_base"],
             "industries_n": float(len(brief.event.audience.industries)),
             "job_titles_n": float(len(brief.event.audience.job_titles)),
@@ -355,42 +355,39 @@ def _amount(tactic: Tactic, prior: PriorCurve, spend: float, hours: float, regis
 
 
 def with_features(settings: Settings, dataset: Dataset) -> Dataset:
-    """Add the store's features as of each row's planning day, and the demand index forecast by then.
+    """Add the store's features as of each event's planning day, and the demand index forecast by then.
 
-    A store that has no snapshots for a day gives unknown values. The order of the rows is kept.
-
-    Raises:
-        AssertionError: the store returned another number of rows than it was asked for.
+    Events get their index as the column ``demand_index`` of the history, 1 where no forecast was made. A store that
+    nothing was ever registered with gives unknown values and a note: training goes on with what it has.
     """
     from feature_repo import store
 
-    rows = dataset.rows
-    if rows.empty:
-        return Dataset(rows.assign(**dict.fromkeys(names.RESPONSE_FEATURES, np.nan)), dataset.curves, dataset.history)
-    keyed = rows.copy()
-    keyed[names.ORGANISATION] = settings.organisation
-    keyed[names.EVENT_TIMESTAMP] = [names.snapshot_timestamp(d.date(), settings.zone) for d in rows["as_of"]]
-    keyed[names.TARGET_WEEK] = [names.target_week(d.date()) for d in rows["event_date"]]
-    response = _historical(store.historical, settings, keyed, names.RESPONSE_SERVICE)
-    demand = _historical(store.historical, settings, keyed, names.DEMAND_SERVICE)
-    features = {name: response[name].to_numpy(dtype=np.float64) for name in names.RESPONSE_FEATURES}
+    events, rows = dataset.history.events, dataset.rows
+    try:
+        response = store.historical(settings, _entities(rows, settings), names.RESPONSE_SERVICE)
+        demand = store.historical(
+            settings, _entities(events.assign(as_of=_planned(events["event_date"])), settings), names.DEMAND_SERVICE
+        )
+    except NotReadyError as error:
+        log.warning("features_missing", reason=str(error))
+        unknown = rows.assign(**{name: np.full(len(rows), np.nan) for name in names.RESPONSE_FEATURES})
+        return replace(dataset, rows=unknown, notes=(*dataset.notes, "the feature store holds no features yet"))
     index = demand["demand_index"].to_numpy(dtype=np.float64)
-    joined = rows.assign(**features, demand_index=np.where(np.isfinite(index) & (index > 0), index, 1.0))
-    return Dataset(joined, dataset.curves, dataset.history, dataset.feature_names, dataset.notes)
+    index = np.where(np.isfinite(index) & (index > 0), index, 1.0)
+    events = events.assign(demand_index=index)
+    rows = response[[*rows.columns, *names.RESPONSE_FEATURES]].copy()
+    rows["demand_index"] = rows["event_id"].map(events["demand_index"]).to_numpy(dtype=np.float64)
+    return replace(dataset, rows=rows, history=replace(dataset.history, events=events))
 
 
-def _historical(ask: Any, settings: Settings, keyed: pd.DataFrame, service: str) -> pd.DataFrame:
-    """One row of features per row of ``keyed``, asked once per distinct key."""
-    keys = [*names.service_keys(service), names.EVENT_TIMESTAMP]
-    distinct = keyed[keys].drop_duplicates(ignore_index=True)
-    parts = [
-        ask(settings, distinct.iloc[start : start + _FEATURE_CHUNK].reset_index(drop=True), service)
-        for start in range(0, len(distinct), _FEATURE_CHUNK)
-    ]
-    answer = pd.concat(parts, ignore_index=True)
-    answer[names.EVENT_TIMESTAMP] = pd.to_datetime(answer[names.EVENT_TIMESTAMP], utc=True)
-    wanted = keyed[keys].assign(**{names.EVENT_TIMESTAMP: pd.to_datetime(keyed[names.EVENT_TIMESTAMP], utc=True)})
-    columns = [c for c in names.service_features(service) if c in answer.columns]
-    joined = wanted.merge(answer[[*keys, *columns]], on=keys, how="left", validate="many_to_one")
-    assert len(answer) == len(distinct), f"{service} answered {len(answer)} of {len(distinct)} keys"
-    return joined.reindex(columns=[*keys, *names.service_features(service)])
+def _planned(event_date: pd.Series) -> pd.Series:
+    return event_date - pd.Timedelta(days=PLANNING_DAYS)
+
+
+def _entities(frame: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """``frame`` with the store's keys: organisation, planning time and the week of the event."""
+    keyed = frame.copy()
+    keyed[names.ORGANISATION] = settings.organisation
+    keyed[names.EVENT_TIMESTAMP] = [names.snapshot_timestamp(d.date(), settings.zone) for d in frame["as_of"]]
+    keyed[names.TARGET_WEEK] = [names.target_week(d.date()) for d in frame["event_date"]]
+    return keyed
