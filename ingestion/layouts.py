@@ -8,7 +8,6 @@ source holds its layouts in a tuple ``LAYOUTS``; :data:`MODULES` lists them.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -171,8 +170,7 @@ def bind(table: RawTable, family: str, synonyms: Synonyms) -> dict[str, Column]:
 @lru_cache(maxsize=1)
 def all_layouts() -> tuple[Layout, ...]:
     """Every layout, in the order of :data:`MODULES`."""
-    present = [m for m in MODULES if importlib.util.find_spec(m) is not None]
-    return tuple(layout for module in present for layout in importlib.import_module(module).LAYOUTS)
+    return tuple(layout for module in MODULES for layout in importlib.import_module(module).LAYOUTS)
 
 
 def layout_named(name: str) -> Layout:
