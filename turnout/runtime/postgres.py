@@ -214,7 +214,7 @@ class Postgres:
             # Workers end by themselves when their server is gone, but one in a long statement notices late.
             orphans = [p for p in working_in(self.data) if p.pid != os.getpid()]
             for orphan in orphans:
-                stop(orphan, [(signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0)])
+                stop(orphan, [(signal.SIGQUIT, 2.0), (signal.SIGKILL, 5.0)])
             pid_file.unlink()
             log.warning("cleared what a killed PostgreSQL left", data=str(self.data), orphans=len(orphans))
         socket = self.sockets / _SOCKET

@@ -12,6 +12,8 @@ from typing import Final
 import psutil
 import redis
 import structlog
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from turnout.errors import ConfigurationError
 from turnout.runtime.postgres import SOCKET_PATH_LIMIT, ServerError, make_runtime_folder, server_environment
@@ -118,7 +120,7 @@ class RedisServer:
             ServerError: it ended, or took longer than ``timeout`` seconds.
         """
         deadline = time.monotonic() + timeout
-        client = redis.Redis.from_url(self.url(), socket_timeout=5)
+        client = _impatient_client(self.url())
         try:
             while True:
                 try:
@@ -153,7 +155,7 @@ class RedisServer:
             stop(orphan, [(signal.SIGTERM, 30.0), (signal.SIGKILL, 5.0)])
         if not self.socket.exists():
             return
-        client = redis.Redis(unix_socket_path=str(self.socket), socket_timeout=2)
+        client = _impatient_client(f"unix://{self.socket}")
         try:
             client.ping()
         except redis.BusyLoadingError as error:
@@ -167,6 +169,11 @@ class RedisServer:
             )
         finally:
             client.close()
+
+
+def _impatient_client(url: str) -> redis.Redis:
+    """A client that says at once that nobody answers; by default it would try again for seconds."""
+    return redis.Redis.from_url(url, socket_timeout=5, retry=Retry(NoBackoff(), 0))
 
 
 def _program() -> str:
