@@ -292,7 +292,7 @@ class Catalogue:
         a whole label wins; else the labels contained in the text decide, if they agree. English labels count as whole
         words (``line`` is not in ``online``), Japanese ones anywhere; a label inside a longer one does not count
         (``メルマガ`` in ``メルマガ広告``), nor does the bare name of a platform beside a more precise label
-        (``google`` in ``google display``).
+        of the same kind of cost (``google`` in ``google display``).
 
         Args:
             platform: the source the text comes from, where it is known; tactics of other platforms then do not count.
@@ -313,7 +313,10 @@ class Catalogue:
             if not any(o != span and o[0] <= span[0] and span[1] <= o[1] for o in found)
         ]
         precise = {tactic for tactic, generic in outer if not generic}
-        decided = precise or {tactic for tactic, _ in outer}
+        kinds = {self._by_id[tactic].cost.kind for tactic in precise}
+        decided = precise | {
+            tactic for tactic, generic in outer if generic and self._by_id[tactic].cost.kind not in kinds
+        }
         return decided.pop() if len(decided) == 1 else None
 
     def _allowed(self, tactic_id: str, platform: str | None) -> bool:
