@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -402,6 +402,14 @@ def _level(cell: Cell, at: ReadAs) -> str | None:
 
 
 _SCOPE_SEPARATORS = re.compile(r"[・、,/;|\n]+|(?<=\S)\s+[xX×&+]\s+(?=\S)")
+#: Where an insight may hold, in the order in which a word is looked up.
+_SCOPES: Mapping[str, Vocabulary] = {
+    "formats": taxonomy.formats,
+    "categories": taxonomy.categories,
+    "industries": taxonomy.industries,
+    "job_titles": taxonomy.job_titles,
+    "company_sizes": taxonomy.company_sizes,
+}
 
 
 def _scope(cell: Cell, at: ReadAs) -> dict[str, Any] | None:
@@ -409,40 +417,48 @@ def _scope(cell: Cell, at: ReadAs) -> dict[str, Any] | None:
     text = _text(cell, at)
     if text is None or taxonomy.categories.is_everybody(text):
         return None
-    known: Mapping[str, Callable[[str], Sequence[str]]] = {
-        "formats": lambda t: _ids(taxonomy.formats, t),
-        "tactics": lambda t: [i] if (i := load_catalogue().match(t)) else [],
-        "categories": lambda t: _ids(taxonomy.categories, t),
-        "industries": lambda t: _ids(taxonomy.industries, t),
-        "job_titles": lambda t: _ids(taxonomy.job_titles, t),
-        "company_sizes": lambda t: taxonomy.company_sizes.parse_many(t)[0],
-    }
-    spans: list[tuple[int, int]] = []
-    folded, start = unicodedata.normalize("NFKC", text), 0
-    for match in _SCOPE_SEPARATORS.finditer(folded):
-        spans.append((start, match.start()))
-        start = match.end()
-    spans.append((start, len(folded)))
-    spans = [s for s in spans if folded[s[0] : s[1]].strip()]
     scope: dict[str, Any] = {"as_written": text}
-    position = 0
-    while position < len(spans):
-        for width in range(min(4, len(spans) - position), 0, -1):
-            piece = folded[spans[position][0] : spans[position + width - 1][1]].strip()
-            found = next(((name, ids) for name, look in known.items() if (ids := look(piece))), None)
-            # Longer pieces must be one known word; otherwise each is looked up alone.
-            if found is not None and (width == 1 or (found[0] != "tactics" and len(found[1]) == 1)):
-                scope[found[0]] = list(dict.fromkeys([*scope.get(found[0], []), *found[1]]))
+    folded = unicodedata.normalize("NFKC", text)
+    pieces = _pieces(folded)
+    while pieces:
+        for width in range(min(4, len(pieces)), 0, -1):
+            piece = folded[pieces[0][0] : pieces[width - 1][1]].strip()
+            name, found = _place(piece) if width == 1 else _joined(piece)
+            if found:
+                scope[name] = list(dict.fromkeys([*scope.get(name, []), *found]))
                 break
-            if width == 1:
-                scope.setdefault("other", []).append(piece)
-        position += width
+        pieces = pieces[width:]
     return scope
 
 
-def _ids(vocabulary: Vocabulary, text: str) -> list[str]:
-    found = vocabulary.find(text)
-    return [] if found is None else [found]
+def _pieces(text: str) -> list[tuple[int, int]]:
+    """(start, end) of what stands between separators."""
+    spans, start = [], 0
+    for match in _SCOPE_SEPARATORS.finditer(text):
+        spans.append((start, match.start()))
+        start = match.end()
+    return [(a, b) for a, b in (*spans, (start, len(text))) if text[a:b].strip()]
+
+
+def _joined(text: str) -> tuple[str, list[str]]:
+    """What several pieces together spell, as ``製造・メーカー`` does; nothing is interpreted here."""
+    for name, vocabulary in _SCOPES.items():
+        if (found := vocabulary.exact(text)) is not None:
+            return name, [found]
+    return "other", []
+
+
+def _place(text: str) -> tuple[str, list[str]]:
+    """What one piece names; ``other`` with the text itself where nothing knows it."""
+    if (format_id := taxonomy.formats.find(text)) is not None:
+        return "formats", [format_id]
+    if (tactic := load_catalogue().match(text)) is not None:
+        return "tactics", [tactic]
+    for name, vocabulary in _SCOPES.items():
+        ids, unknown = vocabulary.parse_many(text)
+        if ids and not unknown:
+            return name, ids
+    return "other", [text]
 
 
 _SIMULATED = frozenset((

@@ -157,6 +157,10 @@ class Vocabulary:
         """:meth:`parse` that answers ``None`` for what it does not know."""
         return self._cached_find(text) if len(text) <= 500 else None
 
+    def exact(self, text: str) -> str | None:
+        """The id that ``text`` spells word for word, nothing interpreted; ``None`` where it spells none."""
+        return self._by_key.get(self._key(text))
+
     def is_everybody(self, cell: str) -> bool:
         """Whether a cell is empty, a dash, or says "all" or "not specified"."""
         return not _NOT_WORD.sub("", _fold(cell)).strip("ー") or self._key(cell) in self._everybody
