@@ -26,7 +26,7 @@ import structlog
 from sqlalchemy import Connection, Engine
 
 from ingestion.headers import Synonyms, load_synonyms
-from ingestion.layouts import Context, Layout, Parser, all_layouts, recognise
+from ingestion.layouts import Context, Layout, Parser, all_layouts, is_notes, recognise
 from ingestion.linking import Links, link
 from ingestion.loader import (
     FileReport,
@@ -157,6 +157,8 @@ def _inspect(file: _File, settings: Settings, synonyms: Synonyms, sources: Seque
     """Find the tables of a file and what they are, without reading their rows."""
     try:
         for table in open_tables(file.path, max_line_bytes=settings.max_line_bytes, synonyms=synonyms):
+            if is_notes(table):
+                continue
             try:
                 layout, _ = recognise(table, synonyms)
             except InputError as error:

@@ -34,6 +34,9 @@ from ingestion.values import (
 from turnout.errors import InputError, Problem
 from turnout.settings import Settings
 
+#: In a cell of a sheet that is there for people only: how to fill a template in, and the words to choose from.
+NOTES_MARKER = "(turnout:notes)"
+
 #: Where layouts live, in the order in which they are asked.
 MODULES = (
     "ingestion.google_ads",
@@ -182,6 +185,12 @@ def layout_named(name: str) -> Layout:
     return {layout.name: layout for layout in all_layouts()}[name]
 
 
+def is_notes(table: RawTable) -> bool:
+    """Whether a sheet is there for people only: :data:`NOTES_MARKER` stands in its header or above."""
+    lines = (*(row.cells for row in table.preamble), [c.name for c in table.columns])
+    return any(isinstance(cell, str) and NOTES_MARKER in cell for cells in lines for cell in cells)
+
+
 def recognise(
     table: RawTable, synonyms: Synonyms | None = None, *, sources: Sequence[str] = ()
 ) -> tuple[Layout, Match]:
@@ -234,17 +243,18 @@ _CACHE_LIMIT = 50_000
 class Parser:
     """A cell parser that remembers texts it has seen. Errors come back as values: all of a row are collected."""
 
-    __slots__ = ("_cache", "_parse")
+    __slots__ = ("_parse", "cache")
 
     def __init__(self, parse: Callable[[Cell], Any]) -> None:
         self._parse = parse
-        self._cache: dict[str, Any] = {}
+        #: Text → what it was parsed to; a tight loop may look here first.
+        self.cache: dict[str, Any] = {}
 
     def __call__(self, cell: Cell) -> Any:
         """The value, or the :class:`CellError` that says why there is none."""
         if cell.__class__ is str:
             try:
-                return self._cache[cell]
+                return self.cache[cell]
             except KeyError:
                 pass
         try:
@@ -252,9 +262,9 @@ class Parser:
         except CellError as error:
             value = error.with_traceback(None)
         if cell.__class__ is str:
-            if len(self._cache) >= _CACHE_LIMIT:
-                self._cache.clear()
-            self._cache[cell] = value
+            if len(self.cache) >= _CACHE_LIMIT:
+                self.cache.clear()
+            self.cache[cell] = value
         return value
 
 

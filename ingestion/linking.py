@@ -273,22 +273,20 @@ def _nameless(events: Events, account: str, last: date) -> list[_Event]:
 
 
 def _link_results(connection: Connection, organisation: str, events: Events) -> int:
-    """Tie sheet rows to events by name; rows that know their event already keep it."""
+    """Tie sheet rows to events by name, and by the event's day where the sheet gives it; anew each time."""
     t = wh.tactic_result
     query = (
-        sa.select(t.c.account, t.c.event_name)
-        .where(t.c.organisation == organisation, t.c.event_id.is_(None))
-        .distinct()
-        .order_by(t.c.account, t.c.event_name)
+        sa.select(t.c.result_id, t.c.account, t.c.event_name, t.c.event_date)
+        .where(t.c.organisation == organisation)
+        .order_by(t.c.result_id)
     )
     rows = []
-    for account, name in connection.execute(query):
-        event = events.find(name, account, None)
-        if event is not None:
-            rows.append((account, name, event.event_id))
-    return _update(
-        connection, organisation, t, rows, keys=("account", "event_name"), values=("event_id",), only_unset="event_id"
-    )
+    for result_id, account, name, day in connection.execute(query):
+        candidates = events.candidates(name, account)
+        if day is not None:
+            candidates = [e for e in candidates if e.day == day]
+        rows.append((result_id, candidates[0].event_id if len(candidates) == 1 else None))
+    return _update(connection, organisation, t, rows, keys=("result_id",), values=("event_id",))
 
 
 def _link_mails(connection: Connection, organisation: str, events: Events, catalogue: Catalogue) -> int:

@@ -33,12 +33,15 @@ class Rejected:
     Attributes:
         values: what may be kept of the row: header → cell as text. Never a personal column.
         date: the row's day where it could be read.
+        key: what the row is about, in a table with keys of its own, where that could be read: the warehouse's row of
+            this key stays as it is. Of a row without, nobody knows which one it was meant to replace.
     """
 
     row: int
     problems: tuple[Problem, ...]
     values: dict[str, str] = field(default_factory=dict)
     date: date | None = None
+    key: str | None = None
 
 
 @dataclass(slots=True)

@@ -47,8 +47,6 @@ from ingestion.values import Amount, Cell, CellError, fold, is_unknown
 from turnout.errors import InputError, Problem
 from turnout.identity import event_key, key_of, normalise_name
 
-#: In a cell of a sheet that is there for people only: how to fill a template in, and the words to choose from.
-MARKER = "(turnout:notes)"
 #: A CPA further than this from cost / registrations is worth a warning; rounding is not.
 CPA_TOLERANCE = Decimal("0.02")
 #: Japanese consumption tax: a CPA off by exactly this was calculated with tax.
@@ -68,12 +66,32 @@ _KEYS: Mapping[str, str] = {
     "paid_media": "media_id",
     "insight": "insight_id",
 }
+#: What makes two rows be about the same thing.
+_IDENTITY: Mapping[str, tuple[str, ...]] = {
+    "events": ("name", "event_date"),
+    "tactic_results": ("tactic", "event_name", "event_date", "theme", "format", *VOCABULARIES),
+    "paid_media": ("name", "media_type"),
+    "insights": ("text", "applies_to"),
+}
 #: Text that names the row.
 _NAMES: Mapping[str, frozenset[str]] = {
     "events": frozenset(("name",)),
     "tactic_results": frozenset(("event_name",)),
     "paid_media": frozenset(("name",)),
 }
+
+
+def _plain(value: Any) -> Any:
+    """A value as part of a key: names folded, lists in any order, of moments the day, of scopes the words."""
+    if isinstance(value, str):
+        return normalise_name(value) or None
+    if isinstance(value, list):
+        return ",".join(sorted(value)) or None
+    if isinstance(value, dict):
+        return _plain(value["as_written"])
+    if isinstance(value, tuple):
+        return _plain("\x1e".join(str(v) for v in value[:2] if v is not None and not isinstance(v, datetime)))
+    return value
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
@@ -219,7 +237,11 @@ class OrganiserSheet(Layout):
                 return Record(self.table, row.number, record)
         day = values.get("event_date")
         return Rejected(
-            row.number, tuple(problems), self.kept(fields, row, synonyms), day[0] if isinstance(day, tuple) else None
+            row.number,
+            tuple(problems),
+            self.kept(fields, row, synonyms),
+            date=day[0] if isinstance(day, tuple) else None,
+            key=self._key(values, problems, reading),
         )
 
     def _total(self, row: Row, reading: _Reading) -> str | None:
@@ -279,6 +301,16 @@ class OrganiserSheet(Layout):
                     message += "; in merged cells only the first row has the name: write it in every row"
                 problems.append(reading.table.problem("missing_value", message, row=row.number, column=title))
         return values, problems
+
+    def _key(self, values: Mapping[str, Any], problems: list[Problem], reading: _Reading) -> str | None:
+        """The natural key of what a row is about; ``None`` where a cell that is part of it could not be read."""
+        unread = {p.column for p in problems}
+        parts = [n for n in _IDENTITY[self.sheet.name] if n in reading.fields]
+        if any(reading.fields[n].title in unread for n in parts):
+            return None
+        if self.sheet.name == "events":
+            return event_key(reading.context.settings.organisation, values["name"], values["event_date"][0])
+        return key_of(*(_plain(values.get(n)) for n in _IDENTITY[self.sheet.name]), prefix=f"{self.sheet.name[:3]}_")
 
     def _seen_before(self, row: Row, record: dict[str, Any], reading: _Reading) -> Problem | None:
         """Whether this table already held the same event, result, medium or insight."""
@@ -365,7 +397,7 @@ class OrganiserSheet(Layout):
             noticed.append("a capacity of 0 is taken as not known")
             values["capacity"] = None
         return {
-            "event_id": event_key(settings.organisation, values["name"], day),
+            "event_id": self._key(values, problems, reading),
             "name": values["name"],
             "event_date": day,
             "starts_at": moment,
@@ -401,11 +433,6 @@ class OrganiserSheet(Layout):
             "format": values.get("format"),
             **self._audience(values),
         }
-        key = key_of(
-            normalise_name(values["event_name"]), day, tactic_id, normalise_name(tactic_name),
-            normalise_name(values.get("theme") or ""), values.get("format"),
-            *(",".join(sorted(record[name])) for name in VOCABULARIES), prefix="res_",
-        )  # fmt: skip
         figures = {
             "reach": values.get("reach"),
             "clicks": values.get("clicks"),
@@ -423,7 +450,7 @@ class OrganiserSheet(Layout):
             )
         self._check_result(row, figures, self._amount(values, "reported_cpa"), reading)
         return {
-            "result_id": key,
+            "result_id": self._key(values, problems, reading),
             **record,
             **figures,
             "currency": self._currency_of(row, values, reading, problems),
@@ -451,11 +478,10 @@ class OrganiserSheet(Layout):
     def _paid_media(
         self, row: Row, values: dict[str, Any], reading: _Reading, problems: list[Problem]
     ) -> dict[str, Any]:
-        name, kind = values["name"], values.get("media_type")
         return {
-            "media_id": key_of(normalise_name(name), normalise_name(kind or ""), prefix="med_"),
-            "name": name,
-            "media_type": kind,
+            "media_id": self._key(values, problems, reading),
+            "name": values["name"],
+            "media_type": values.get("media_type"),
             **self._audience(values),
             "reach": values.get("reach"),
             "ctr": values.get("ctr"),
@@ -467,38 +493,13 @@ class OrganiserSheet(Layout):
         }
 
     def _insight(self, row: Row, values: dict[str, Any], reading: _Reading, problems: list[Problem]) -> dict[str, Any]:
-        scope = values.get("applies_to") or {}
         return {
-            "insight_id": key_of(
-                normalise_name(values["text"]), normalise_name(scope.get("as_written", "")), prefix="ins_"
-            ),
+            "insight_id": self._key(values, problems, reading),
             "text": values["text"],
             "impact": values.get("impact"),
             "confidence": values.get("confidence"),
-            "applies_to": scope,
+            "applies_to": values.get("applies_to") or {},
         }
 
 
-class TemplateNotes(Layout):
-    """The sheets of a template that explain it; recognised by :data:`MARKER`, passed over row by row."""
-
-    name = "spreadsheet.notes"
-    source = "spreadsheet"
-    table = "none"
-    family = "notes"
-
-    def recognise(self, table: RawTable, synonyms: Synonyms | None = None) -> Match | None:
-        """Certain where the marker stands above or in the header row."""
-        lines = (*(row.cells for row in table.preamble), [c.name for c in table.columns])
-        marked = any(isinstance(cell, str) and MARKER in cell for cells in lines for cell in cells)
-        return Match({}, (), float("inf")) if marked else None
-
-    def read(self, table: RawTable, context: Context) -> Iterator[Outcome]:
-        for row in table.rows():
-            yield Blank(row.number)
-
-
-LAYOUTS: tuple[Layout, ...] = (
-    *(OrganiserSheet(sheet) for name, sheet in load_sheets().items() if name != REGISTRATIONS),
-    TemplateNotes(),
-)
+LAYOUTS = tuple(OrganiserSheet(sheet) for name, sheet in load_sheets().items() if name != REGISTRATIONS)

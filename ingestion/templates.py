@@ -2,7 +2,7 @@
 
 Headers come from the same description the reader uses, so a filled template loads and an empty one loads as nothing. An
 XLSX template has drop-down lists, a comment with hint and example on every header, and two more sheets: how to fill it
-in, and the words to choose from. Both carry :data:`MARKER`, by which :mod:`ingestion.spreadsheets` passes them over. A
+in, and the words to choose from. Both carry :data:`ingestion.layouts.NOTES_MARKER`, so the reader passes them over. A
 CSV template is its header row.
 """
 
@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ingestion.layouts import NOTES_MARKER
 from ingestion.sheets import REGISTRATIONS, Language, Sheet, SheetField, load_sheets
-from ingestion.spreadsheets import MARKER
 from turnout import taxonomy
 from turnout.errors import InputError, Problem
 from turnout.tactics import load_catalogue
@@ -195,7 +195,7 @@ def _lists(workbook: Workbook, sheet: Sheet, language: Language) -> dict[str, st
     if not kinds:
         return {}
     page: Any = workbook.create_sheet(_WORDS["lists"][language])
-    page["A1"] = f"{_WORDS['not_read'][language]} {MARKER}"
+    page["A1"] = f"{_WORDS['not_read'][language]} {NOTES_MARKER}"
     page["A1"].font = Font(italic=True)
     ranges = {}
     for column, (kind, header) in enumerate(kinds.items(), start=1):
@@ -253,7 +253,7 @@ def _notes(workbook: Workbook, sheet: Sheet, language: Language) -> None:
     from openpyxl.styles import Alignment, Font
 
     page: Any = workbook.create_sheet(_WORDS["notes"][language], 1)
-    page["A1"] = f"{_WORDS['not_read'][language]} {MARKER}"
+    page["A1"] = f"{_WORDS['not_read'][language]} {NOTES_MARKER}"
     page["A1"].font = Font(italic=True)
     for row, line in enumerate(_GENERAL[language], start=2):
         page.cell(row, 1, line)
