@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -212,12 +213,17 @@ def _describe(item: Mapping[str, Any], language: Language) -> str:
         message = _value_error_in_japanese(message) if language == "ja" else message
     elif template := (_JAPANESE if language == "ja" else _ENGLISH).get(code):
         with suppress(KeyError, IndexError):
-            message = template.format(**context)
+            message = template.format(**{name: _plain(value) for name, value in context.items()})
     # A value error names its value; the others would only repeat the structure.
     if code in ("missing", "value_error", "extra_forbidden", "model_type", "dict_type", "list_type"):
         return message
     given = shown(item.get("input"))
     return f"{message} (入力: {given})" if language == "ja" else f"{message} (given: {given})"
+
+
+def _plain(value: object) -> object:
+    """A bound as a person writes it: 100000, not 100000.0."""
+    return int(value) if isinstance(value, float) and math.isfinite(value) and value == int(value) else value
 
 
 #: Our own validators speak English; these are the same sentences in Japanese. Anything else is passed on as it is.

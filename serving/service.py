@@ -24,7 +24,7 @@ from turnout.settings import load_settings
 log = structlog.get_logger(__name__)
 
 #: Paths that BentoML answers itself.
-NATIVE: Final = ("/bento/", "/static_content/")
+NATIVE: Final = ("/bento/", "/static_content/", "/schema.json")
 
 _settings = load_settings()
 _planning = Planning(_settings)

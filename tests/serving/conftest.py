@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,14 @@ class Service:
                 last = error
             time.sleep(0.2)
         raise AssertionError(f"{path} never answered {status}: {last}\n{self.log.read_text()[-3000:]}")
+
+    def wait_for(self, ask: Callable[[], Any], good: Callable[[Any], bool], seconds: float = 40) -> Any:
+        """Ask until the answer is good; returns it."""
+        deadline = time.monotonic() + seconds
+        while not good(answer := ask()):
+            assert time.monotonic() < deadline, answer
+            time.sleep(0.3)
+        return answer
 
     def stop(self) -> None:
         self.http.close()

@@ -37,9 +37,7 @@ HISTORY = {
 
 def booster() -> xgboost.Booster:
     """Trees that say nothing: every correction is (nearly) zero."""
-    rows = xgboost.DMatrix(
-        np.zeros((8, len(NAMES)), dtype=np.float32), label=np.ones(8), feature_names=list(NAMES)
-    )
+    rows = xgboost.DMatrix(np.zeros((8, len(NAMES)), dtype=np.float32), label=np.ones(8), feature_names=list(NAMES))
     return xgboost.train(
         {"objective": "count:poisson", "base_score": 1.0, "nthread": 1, "max_depth": 1}, rows, num_boost_round=1
     )
