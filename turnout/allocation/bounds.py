@@ -152,9 +152,9 @@ def limits(c: Candidate, budget: float, hours: float, unit: float | None) -> tup
 
 
 def _enough(c: Candidate, most: float) -> float:
-    """The x beyond which nothing more is gained."""
+    """An x beyond which nothing more is gained."""
     enough, knots = c.curve.saturated, c.curve.knots()
-    if enough < c.minimum and knots is not None:  # the best x is below the minimum; a lesser peak may stand above it
+    if knots is not None:  # the best x may not be allowed (a minimum, whole units); a lesser peak may stand beyond it
         return max(c.minimum, float(knots[0][-1]))
     if math.isinf(enough) and math.isinf(most) and isinstance(c.curve, Hill):
         return c.curve.half * float(1e12 ** (1.0 / c.curve.shape))  # nothing ends it: at the top, to float precision

@@ -711,6 +711,10 @@ def _answer(
     upper = max(upper + abs(upper) * _ROUNDING, objective)
     reached = (upper - objective) / upper if upper > 0 else 0.0
     unspent = max(problem.budget - spend, 0.0)
+    if multipliers[0] == 0 and unspent <= problem.budget * 1e-9 and spend > 0:
+        # the budget binds, but no other candidate competes for it: what the next unit brings to whoever can use it
+        offers = [c.marginal_response for c in choices if c.marginal_response and "maximum" not in c.binding]
+        multipliers = (max([0.0, *offers]), multipliers[1])
     binding = [f"{c.name}.{limit}" for c in choices for limit in c.binding]
     if multipliers[1] > 0:
         binding.insert(0, "hours")
