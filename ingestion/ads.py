@@ -6,10 +6,11 @@ The platforms' own modules say which columns they have, what a result is, and in
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from ingestion.headers import Synonyms
@@ -51,6 +52,7 @@ _DAMAGED_ID = re.compile(r"^\d(?:[.,]\d+)?E\+?\d+$", re.IGNORECASE)
 _CURRENCY_CODE = re.compile(r"^[A-Z]{3}$")
 
 
+@lru_cache(maxsize=65_536)
 def campaign_key(name: str) -> str:
     """The id of a campaign whose report states none."""
     return key_of(normalise_name(name), prefix="cmp_")
@@ -98,6 +100,7 @@ class _Columns:
 
     index: Mapping[str, int]
     parsers: Mapping[str, Parser]
+    plan: Sequence[tuple[str, int, Mapping[str, Any], Parser]]
     words: Callable[[Cell], bool]
     identity: tuple[int, ...]
 
@@ -182,7 +185,8 @@ class AdsLayout(Layout):
         words = Parser(lambda c: is_total_word(c, context.synonyms))
         # An exporter's first column says "Total" whether or not it is one of those used.
         identity = tuple(dict.fromkeys((0, *(fields[f].index for f in IDENTITY if f in fields))))
-        return _Columns({f: c.index for f, c in fields.items()}, parsers, words, identity)
+        plan = [(name, fields[name].index, parser.cache, parser) for name, parser in parsers.items()]
+        return _Columns({f: c.index for f, c in fields.items()}, parsers, plan, words, identity)
 
     def _row(
         self, table: RawTable, row: Row, fields: Mapping[str, Column], columns: _Columns, context: Context
@@ -199,9 +203,12 @@ class AdsLayout(Layout):
             return wide
         values: dict[str, Any] = {}
         problems: list[Problem] = []
-        for name, parser in columns.parsers.items():
-            index = columns.index[name]
-            value = parser(cells[index]) if index < width else None
+        for name, index, cache, parser in columns.plan:
+            cell = cells[index] if index < width else None
+            try:
+                value = cache[cell]  # type: ignore[index]
+            except KeyError:
+                value = parser(cell)
             if value.__class__ is CellError:
                 problems.append(problem_of(table, row, fields[name], value))
                 value = None

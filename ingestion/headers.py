@@ -22,6 +22,9 @@ _BRACKETS = str.maketrans("[]{}【】〔〕〈〉「」", "()()()()()()")
 _IGNORED = re.compile(r"[\s_\-‐-―./,:;'’`´\"!?*#№・･\u200b-\u200f\u2060\ufeff]+")
 _NOTE = re.compile(r"\(([^()]*)\)$")
 
+#: Cells remembered as headers or not while header rows are looked for.
+_KNOWN_LIMIT = 20_000
+
 #: Sections of the YAML that name no layout.
 _NOT_LAYOUTS = ("personal", "totals")
 
@@ -45,12 +48,15 @@ class Synonyms:
 
     Attributes:
         families: family → field → language → spellings, as written in the YAML.
+        total_words: folded words that begin a row of sums, in every language known.
     """
 
     def __init__(self, families: Mapping[str, Mapping[str, Mapping[str, Iterable[str]]]]) -> None:
         self.families: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {}
         self._fields: dict[str, dict[str, str]] = {}
         self._languages: dict[str, set[str]] = {}
+        self._known: dict[str, bool] = {}
+        self.total_words: frozenset[str] = frozenset()
         self.add(families)
 
     def add(self, families: Mapping[str, Mapping[str, Mapping[str, Iterable[str]]]]) -> None:
@@ -66,6 +72,9 @@ class Synonyms:
                         known.setdefault(key, field)
                         if family not in _NOT_LAYOUTS:
                             self._languages.setdefault(key, set()).add(language)
+        self._known.clear()
+        words = self.families.get("totals", {}).get("words", {})
+        self.total_words = frozenset(unicodedata.normalize("NFKC", w).casefold() for ws in words.values() for w in ws)
 
     def field(self, family: str, header: str) -> str | None:
         """The field of ``family`` that ``header`` names, with its bracketed note or, failing that, without."""
@@ -81,8 +90,14 @@ class Synonyms:
 
     def is_known(self, header: str) -> bool:
         """Whether any layout, or a person's column, is called so."""
-        base = header_key(split_note(header)[0])
-        return any(header_key(header) in f or base in f for name, f in self._fields.items() if name != "totals")
+        known = self._known.get(header)
+        if known is None:
+            keys = (header_key(header), header_key(split_note(header)[0]))
+            known = any(key in f for name, f in self._fields.items() if name != "totals" for key in keys)
+            if len(self._known) > _KNOWN_LIMIT:
+                self._known.clear()
+            self._known[header] = known
+        return known
 
     def languages(self, header: str) -> frozenset[str]:
         """The languages in which some layout uses this header."""
@@ -111,12 +126,6 @@ class Synonyms:
             if candidate and spellings.get(candidate):
                 return str(spellings[candidate][0])
         return field
-
-    @property
-    def total_words(self) -> frozenset[str]:
-        """Folded words that begin a row of sums, in every language known."""
-        words = self.families.get("totals", {}).get("words", {})
-        return frozenset(unicodedata.normalize("NFKC", w).casefold() for group in words.values() for w in group)
 
 
 def _checked(loaded: Any, path: Path) -> Mapping[str, Mapping[str, Mapping[str, Iterable[str]]]]:

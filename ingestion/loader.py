@@ -10,7 +10,8 @@ What a load replaces
     negative, so that both kinds fit beside each other.
     ``email_performance``: the days in the file, per category.
     ``registration``: everything from the file's first to its last day, per event the list names.
-    Other tables: rows of the same key.
+    Other tables: rows of the same key. Rows an earlier version of the file had and this one has not are removed, unless
+    this one has refused rows that do not say what they are about.
 
 Days whose rows were all refused keep what the warehouse had, as do partitions the gate stops.
 """
@@ -38,7 +39,7 @@ from ingestion.personal import scrub
 from ingestion.rates import DatedRates
 from ingestion.reading import RawTable
 from ingestion.records import Blank, Outcome, Record, Rejected, Total
-from ingestion.staging import Staged
+from ingestion.staging import Batch, Staged
 from ingestion.totals import totals_of
 from ingestion.values import is_unknown
 from turnout.errors import Problem
@@ -206,7 +207,9 @@ def _take(staged: StagedTable, outcome: Outcome, window: Window | None) -> None:
     if outcome.__class__ is Record:
         day = outcome.values.get("date")
         if day is not None:
-            _seen(staged, day, outcome.values.get("period_end") or day)
+            end = outcome.values.get("period_end") or day
+            if staged.first_day is None or staged.last_day is None or day < staged.first_day or end > staged.last_day:
+                _seen(staged, day, end)
             if window is not None and not window[0] <= day <= window[1]:
                 report.rows_outside += 1
                 return
@@ -260,6 +263,8 @@ class _Load:
     replaced: Counter[str] = field(default_factory=Counter)
     lost_campaigns: dict[str, set[str]] = field(default_factory=dict)
     quarantine: list[dict[str, Any]] = field(default_factory=list)
+    #: Keys of refused rows: what the warehouse has of them stays.
+    kept_keys: set[str] = field(default_factory=set)
 
     @property
     def source(self) -> str:
@@ -287,6 +292,8 @@ def load(connection: Connection, staged: StagedTable, origin: Origin, *, gate: G
                 _load_rows(state, target, batch)
         if target in wh.FACT_TABLES:
             _clear_rest(state, target)
+        else:
+            _clear_gone(state, target)
     _write_campaigns(state)
     for rejected in staged.rows.rejected():
         _quarantine_rejected(state, rejected)
@@ -302,17 +309,15 @@ def _protect_rejected(state: _Load) -> None:
     state.protected[("*", "*")] = days - written
 
 
-def _frame(state: _Load, target: Table, batch: Sequence[Record]) -> pd.DataFrame:
+def _frame(state: _Load, target: Table, batch: Batch) -> pd.DataFrame:
     """Typed rows as a frame of the table's columns, plus ``source_row`` and what goes to other tables."""
-    names = dict.fromkeys(name for record in batch for name in record.values)
-    data: dict[str, list[Any]] = {name: [record.values.get(name) for record in batch] for name in names}
-    frame = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in data.items()})
-    frame["source_row"] = [record.row for record in batch]
+    frame = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in batch.columns.items()})
+    frame["source_row"] = batch.rows
     account = state.staged.context.account
     frame["account"] = frame["account"].fillna(account) if "account" in frame else account
     for name, value in _provenance(state).items():
         if name in target.c:
-            frame[name] = _objects([value] * len(batch), frame)
+            frame[name] = _objects([value] * len(frame), frame)
     return frame
 
 
@@ -426,7 +431,7 @@ def _plain_row(frame: pd.DataFrame, label: Any) -> dict[str, str]:
     }
 
 
-def _load_facts(state: _Load, target: Table, batch: Sequence[Record]) -> None:
+def _load_facts(state: _Load, target: Table, batch: Batch) -> None:
     """Replace the partitions of one batch of whole days."""
     frame = _frame(state, target, batch)
     subscope = _SUBSCOPE[target.name]
@@ -567,7 +572,7 @@ def _clipped(span: Window, window: Window | None) -> Window | None:
 # --- tables that are not facts ----------------------------------------------------------------------------------------
 
 
-def _load_rows(state: _Load, target: Table, batch: Sequence[Record]) -> None:
+def _load_rows(state: _Load, target: Table, batch: Batch) -> None:
     """Upsert rows by key. Of two rows of one key in a file the first stands, the second is refused."""
     frame = _frame(state, target, batch)
     before = frame
@@ -576,10 +581,33 @@ def _load_rows(state: _Load, target: Table, batch: Sequence[Record]) -> None:
     good, held, decision = _ask_gate(state, target, frame)
     _reject(state, before, [*unconvertible, *twice, *decision.rejected], target.name)
     _reject(state, before, _held_back(held, decision.stopped), target.name)
+    state.kept_keys.update(before[_key_of(target)].drop(index=good.index))
     if good.empty:
         return
     upsert(state.connection, target, good[[c for c in good.columns if c in target.c]])
     state.loaded += len(good)
+
+
+def _key_of(target: Table) -> str:
+    """The natural key of a table that is no fact, beside the organisation."""
+    return next(c.name for c in target.primary_key.columns if c.name != "organisation")
+
+
+def _clear_gone(state: _Load, target: Table) -> None:
+    """Remove what an earlier version of this file wrote and this one no longer says: a corrected name is a new key."""
+    refused = list(state.staged.rows.rejected())
+    if any(r.key is None for r in refused):
+        return
+    key = target.c[_key_of(target)]
+    state.connection.execute(
+        sa.delete(target).where(
+            target.c.organisation == state.origin.organisation,
+            target.c.source == state.source,
+            target.c.file_id == state.lineage,
+            target.c.run_id != state.origin.run_id,
+            key.not_in(sorted(state.kept_keys | {r.key for r in refused if r.key is not None})),
+        )
+    )
 
 
 def _without_duplicates(target: Table, frame: pd.DataFrame) -> tuple[pd.DataFrame, list[RejectedRow]]:

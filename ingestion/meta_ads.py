@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from ingestion.ads import AdsLayout
@@ -26,6 +27,14 @@ _LEAD = re.compile(
 _CONVERSION = re.compile(r"offsite_conversion|onsite_conversion|purchase|subscribe|submit|schedule|購入", re.IGNORECASE)
 
 
+@lru_cache(maxsize=4_096)
+def _kinds(indicator: str) -> tuple[bool, bool, bool]:
+    """Whether a result is a conversion, of these a registration or a lead."""
+    is_registration = _REGISTRATION.search(indicator) is not None
+    is_lead = not is_registration and _LEAD.search(indicator) is not None
+    return is_registration or is_lead or _CONVERSION.search(indicator) is not None, is_registration, is_lead
+
+
 class AdsDaily(AdsLayout):
     """One row per ad (or ad set, or campaign) and day, or over the reporting period where days are not broken down."""
 
@@ -36,10 +45,8 @@ class AdsDaily(AdsLayout):
     dated = True
 
     def results(self, value: Callable[[str], Any], fields: Mapping[str, Column]) -> dict[str, Decimal | None]:
-        results, kind = value("results"), value("result_kind") or ""
-        is_registration = _REGISTRATION.search(kind) is not None
-        is_lead = not is_registration and _LEAD.search(kind) is not None
-        is_conversion = is_registration or is_lead or _CONVERSION.search(kind) is not None
+        results = value("results")
+        is_conversion, is_registration, is_lead = _kinds(value("result_kind") or "")
         registrations, leads = value("registrations"), value("leads")
         return {
             "conversions": results if is_conversion else None,

@@ -6,10 +6,12 @@ of large ones the rows wait in temporary files per day, so that memory does not 
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +21,18 @@ from ingestion.records import Record, Rejected
 
 #: Rows held in memory at a time.
 BATCH_ROWS = 100_000
+
+_Key = tuple[str, date | None]
+#: The row's number in the file, then its values in the order of the table's names.
+_Kept = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one table, column by column; ``rows`` are their numbers in the file."""
+
+    rows: list[int]
+    columns: dict[str, list[Any]]
 
 
 class Staged:
@@ -32,12 +46,13 @@ class Staged:
         self._batch_rows = batch_rows
         self._stack = ExitStack()
         self._spool: Path | None = None
-        self._held: dict[tuple[str, date | None], list[Record]] = {}
+        self._names: dict[str, tuple[str, ...]] = {}
+        self._held: dict[_Key, list[_Kept]] = {}
         self._held_count = 0
         self._rejected: list[Rejected] = []
         self._rejected_spooled = False
         #: Rows per table and day; ``None`` for tables without days.
-        self.counts: dict[tuple[str, date | None], int] = {}
+        self.counts: dict[_Key, int] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -49,9 +64,22 @@ class Staged:
 
     def add(self, record: Record) -> None:
         """Keep a record until :meth:`batches`."""
-        key = (record.table, record.values.get("date"))
-        self._held.setdefault(key, []).append(record)
-        self.counts[key] = self.counts.get(key, 0) + 1
+        table, values = record.table, record.values
+        names = self._names.get(table)
+        given = tuple(values)
+        if given == names:
+            kept = (record.row, *values.values())
+        else:
+            # Names are only ever added, so rows kept before are shorter, never in another order.
+            names = self._names[table] = tuple(dict.fromkeys((*(names or ()), *given)))
+            kept = (record.row, *map(values.get, names))
+        key = (table, values.get("date"))
+        held = self._held.get(key)
+        if held is None:
+            held = self._held[key] = []
+            self.counts.setdefault(key, 0)
+        held.append(kept)
+        self.counts[key] += 1
         self._held_count += 1
         if self._held_count >= self._batch_rows:
             self._spill()
@@ -72,17 +100,17 @@ class Staged:
         """Days with a record, in order."""
         return sorted(day for name, day in self.counts if name == table and day is not None)
 
-    def batches(self, table: str) -> Iterator[list[Record]]:
+    def batches(self, table: str) -> Iterator[Batch]:
         """The records of a table in whole days, days and rows in order; one batch holds one day at least."""
-        batch: list[Record] = []
+        kept: list[_Kept] = []
         keys = sorted((k for k in self.counts if k[0] == table), key=lambda k: k[1] or date.min)
         for key in keys:
-            if batch and len(batch) + self.counts[key] > self._batch_rows:
-                yield batch
-                batch = []
-            batch.extend(self._of(key))
-        if batch:
-            yield batch
+            if kept and len(kept) + self.counts[key] > self._batch_rows:
+                yield self._batch(table, kept)
+                kept = []
+            kept.extend(self._of(key))
+        if kept:
+            yield self._batch(table, kept)
 
     def rejected(self) -> Iterator[Rejected]:
         """The rejected rows in order."""
@@ -90,18 +118,23 @@ class Staged:
             yield from self._load("rejected")
         yield from self._rejected
 
-    def _of(self, key: tuple[str, date | None]) -> Iterator[Record]:
+    def _batch(self, table: str, kept: list[_Kept]) -> Batch:
+        columns = list(map(list, itertools.zip_longest(*kept)))  # rows kept before a name was met lack its value
+        names = self._names[table]
+        return Batch(columns[0], dict(zip(names, columns[1:], strict=False)))
+
+    def _of(self, key: _Key) -> Iterator[_Kept]:
         if self._spool is not None:
             yield from self._load(self._name(key))
         yield from self._held.get(key, ())
 
     def _spill(self) -> None:
-        for key, records in self._held.items():
-            self._append(self._name(key), records)
+        for key, kept in self._held.items():
+            self._append(self._name(key), kept)
         self._held, self._held_count = {}, 0
 
     @staticmethod
-    def _name(key: tuple[str, date | None]) -> str:
+    def _name(key: _Key) -> str:
         return f"{key[0]}.{key[1] or 'undated'}"
 
     def _append(self, name: str, items: list[Any]) -> None:

@@ -461,7 +461,17 @@ class NumberColumn:
 
     def add(self, cell: Cell) -> None:
         """Take one cell into account."""
-        if isinstance(cell, str) and ("." in cell or "," in cell):
+        if cell.__class__ is not str:
+            return
+        text: str = cell
+        point = text.find(".")
+        if "," not in text:
+            if point < 0:
+                return
+            if len(text) - point != 4 and text.isascii() and text.replace(".", "", 1).isdigit():
+                self.points += 1  # 12.5 and 1234.56, most of what exports hold
+                return
+        if isinstance(cell, str):
             digits = re.sub(r"[^\d.,]", "", unicodedata.normalize("NFKC", cell)).strip(".,")
             proven = _mark_of(digits) if digits else None
             if proven == ".":
@@ -767,8 +777,8 @@ class DateColumn:
 
     def add(self, cell: Cell) -> None:
         """Take one cell into account."""
-        if not isinstance(cell, str) or ("/" not in cell and "-" not in cell):
-            return
+        if not isinstance(cell, str) or cell[:4].isdigit() or ("/" not in cell and "-" not in cell):
+            return  # begins with its year, most of what exports hold
         match = _NUMERIC.match(fold(cell))
         if match is None or match[2] == ".":
             return
