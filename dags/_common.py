@@ -84,11 +84,25 @@ def read_source(source: str, window: Window, settings: Settings) -> dict[str, An
     return {"source": source, "first": str(window.first), "last": str(window.last), **report.summary()}
 
 
-def refresh_store(settings: Settings, as_of: date) -> dict[str, Any]:
-    """Compute the features as of ``as_of``, register them and publish the newest; returns the counts."""
+def refresh_store(settings: Settings, as_of: date, *, history: bool = False) -> dict[str, Any]:
+    """Compute the features as of ``as_of``, register them and publish the newest; returns the counts.
+
+    Args:
+        history: also rebuild the past snapshots that training joins to past events.
+    """
     from feature_repo import build, store
 
-    computed = build.refresh(settings, as_of, None)
+    since = build.history_start(settings, as_of) if history else None
+    computed = build.refresh(settings, as_of, since)
     store.apply(settings)
-    published = store.materialize_latest(settings, as_of)
-    return {"as_of": str(as_of), "computed": computed, "published": published}
+    return {"as_of": str(as_of), "computed": computed, "published": store.materialize_latest(settings, as_of)}
+
+
+def train_demand(settings: Settings, as_of: date) -> dict[str, Any]:
+    """Train the demand model and publish its forecasts; returns the registered version."""
+    from feature_repo import store
+    from training import demand
+
+    ref = demand.train(settings, as_of)
+    store.materialize_latest(settings, as_of)
+    return ref.as_dict()

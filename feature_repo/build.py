@@ -28,7 +28,7 @@ Written once per (organisation, snapshot): running again with the same facts cha
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -41,6 +41,9 @@ from turnout.tactics import load_catalogue
 from turnout.warehouse.engine import create_engine
 
 log = structlog.get_logger(__name__)
+
+#: Snapshots older than this are not rebuilt: markets and platforms have changed since.
+MOST_HISTORY = timedelta(days=3 * 366)
 
 _LONG = names.LONG_WINDOW
 
@@ -153,6 +156,51 @@ def refresh(settings: Settings, as_of: date, since: date | None = None) -> dict[
         engine.dispose()
     log.info("features computed", as_of=as_of.isoformat(), snapshots=len(days), **counts)
     return {**counts, "snapshots": len(days)}
+
+
+def history_start(settings: Settings, as_of: date) -> date | None:
+    """The day of the first event that past plans can be rebuilt for: what ``since`` is after a load of history.
+
+    At most :data:`MOST_HISTORY` before ``as_of``; ``None`` where no event lies before it.
+    """
+    engine = create_engine(settings, pool_size=1)
+    try:
+        with engine.connect() as connection:
+            first: date | None = connection.scalar(
+                text(
+                    "SELECT min(event_date) FROM turnout.event WHERE organisation = :organisation AND event_date < :day"
+                ),
+                {"organisation": settings.organisation, "day": as_of},
+            )
+    finally:
+        engine.dispose()
+    return None if first is None else max(first, as_of - MOST_HISTORY)
+
+
+#: Days before an event from which its plan may be made: the longest lead time of the catalogue, and some.
+_PLANNING_DAYS = 91
+
+
+def bring_up_to_date(settings: Settings, as_of: date) -> dict[str, int]:
+    """Compute the snapshot of ``as_of`` and all of history: the first event's planning days to ``as_of``.
+
+    History is computed again each time, because a backfill or a restated export changes what was known of the past;
+    rows that come out the same are left as they are.
+
+    Returns:
+        As :func:`refresh`.
+    """
+    engine = create_engine(settings, pool_size=1)
+    try:
+        with engine.connect() as connection:
+            first = connection.scalar(
+                text("SELECT min(event_date) FROM turnout.event WHERE organisation = :organisation"),
+                {"organisation": settings.organisation},
+            )
+    finally:
+        engine.dispose()
+    since = None if first is None or first >= as_of else first - timedelta(days=_PLANNING_DAYS)
+    return refresh(settings, as_of, since)
 
 
 def _run(connection: Connection, sql: str, parameters: dict[str, Any] | None = None) -> None:
