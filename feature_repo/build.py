@@ -177,32 +177,6 @@ def history_start(settings: Settings, as_of: date) -> date | None:
     return None if first is None else max(first, as_of - MOST_HISTORY)
 
 
-#: Days before an event from which its plan may be made: the longest lead time of the catalogue, and some.
-_PLANNING_DAYS = 91
-
-
-def bring_up_to_date(settings: Settings, as_of: date) -> dict[str, int]:
-    """Compute the snapshot of ``as_of`` and all of history: the first event's planning days to ``as_of``.
-
-    History is computed again each time, because a backfill or a restated export changes what was known of the past;
-    rows that come out the same are left as they are.
-
-    Returns:
-        As :func:`refresh`.
-    """
-    engine = create_engine(settings, pool_size=1)
-    try:
-        with engine.connect() as connection:
-            first = connection.scalar(
-                text("SELECT min(event_date) FROM turnout.event WHERE organisation = :organisation"),
-                {"organisation": settings.organisation},
-            )
-    finally:
-        engine.dispose()
-    since = None if first is None or first >= as_of else first - timedelta(days=_PLANNING_DAYS)
-    return refresh(settings, as_of, since)
-
-
 def _run(connection: Connection, sql: str, parameters: dict[str, Any] | None = None) -> None:
     for statement in sql.split(";\n"):
         connection.execute(text(statement), parameters or {})

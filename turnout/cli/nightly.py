@@ -40,7 +40,7 @@ def run_nightly(
                 done = ingest_source(source, first, as_of, settings=settings, engine=engine, gate=gate, trigger="cli")
             report[source] = done.summary()
     with steps.step("features"):
-        report["features"] = build.refresh(settings, as_of, None)
+        report["features"] = build.refresh(settings, as_of, build.history_start(settings, as_of))
         store.apply(settings)
         store.materialize_latest(settings, as_of)
     with steps.step("train"):
