@@ -175,7 +175,6 @@ def templates(
 ) -> None:
     """Write spreadsheets to fill in: events, tactic results, paid media, insights, registrations."""
     from ingestion.templates import write_templates
-
     from turnout.settings import load_settings
 
     for path in write_templates(folder, language=language or load_settings().language, kind=kind, force=force):

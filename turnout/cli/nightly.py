@@ -24,9 +24,8 @@ def run_nightly(
         ingest: read the inbox first, going back each source's look-back window.
         full_history: read everything in the inbox, whatever its date.
     """
-    from training.api import retrain
-
     from feature_repo import build, store
+    from training.api import retrain
 
     report: dict[str, Any] = {}
     if ingest:
