@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import structlog
 from numpy.typing import NDArray
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from feature_repo import names
 from training import registry as models
@@ -219,16 +219,20 @@ def measure(backtest: pd.DataFrame) -> dict[str, float]:
 def train(settings: Settings, until: date, *, engine: Engine | None = None) -> ModelRef:
     """Train on the events before ``until``, publish the forecasts, register the model.
 
-    On data and code that a registered version was made from already, nothing is registered; the forecasts are written
-    all the same (writing them twice changes nothing).
+    On data and code that a registered version was made from already, nothing is registered, and nothing is computed
+    either unless a forecast is missing from the feature table.
     """
     own = engine or create_engine(settings, pool_size=1)
     try:
         history = load_history(settings, until, engine=own)
         dataset = assemble(history, Rates.of(settings))
-        trained = fit(dataset, until, country=settings.country, seed=settings.random_seed, threads=settings.threads)
         fingerprint = models.combined_fingerprint(settings, dataset.fingerprint)
-        ref = models.find(settings, DEMAND, fingerprint) or _register(settings, dataset, trained, fingerprint)
+        ref = models.find(settings, DEMAND, fingerprint)
+        if ref is not None and _is_published(settings, own, dataset, until, f"{DEMAND}/{ref.version}"):
+            log.info("model_unchanged", model=DEMAND, version=ref.version)
+            return ref
+        trained = fit(dataset, until, country=settings.country, seed=settings.random_seed, threads=settings.threads)
+        ref = ref or _register(settings, dataset, trained, fingerprint)
         publish(settings, own, trained, f"{DEMAND}/{ref.version}")
     finally:
         if engine is None:
@@ -236,19 +240,49 @@ def train(settings: Settings, until: date, *, engine: Engine | None = None) -> M
     return ref
 
 
+def _is_published(settings: Settings, engine: Engine, dataset: Dataset, until: date, version: str) -> bool:
+    """Whether the forecasts of every past step stand in the feature table as ``version`` made them."""
+    from feature_repo import schema
+
+    dates = dataset.history.events["event_date"]
+    if dates.empty:
+        return True
+    steps = [d for d in cutoffs(dates.min().date(), until) if (dates < pd.Timestamp(d)).sum() >= FEWEST_EVENTS]
+    wanted = {names.snapshot_timestamp(d, settings.zone) for d in steps if d != until}
+    table = schema.demand_forecast
+    found = select(table.c.event_timestamp).distinct()
+    found = found.where(table.c.organisation == settings.organisation, table.c.model_version == version)
+    with engine.begin() as connection:
+        schema.create_tables(connection)
+        present = set(connection.scalars(found))
+    return bool(present) and wanted <= present
+
+
 def publish(settings: Settings, engine: Engine, trained: Trained, version: str) -> int:
-    """Write the forecasts of every step to the feature table; returns the rows written. Idempotent."""
+    """Write the forecasts of every step to the feature table; returns the rows written. Idempotent.
+
+    Of the nights between the steps only the newest is kept: past plans are joined with the steps, which every night
+    makes again alike, so that data which did not change give training rows that did not change.
+    """
     from feature_repo import schema
 
     written = 0
+    if not trained.steps:
+        return written
+    stamps = [names.snapshot_timestamp(step.cutoff, settings.zone) for step in trained.steps]
+    table = schema.demand_forecast
     with engine.begin() as connection:
-        for step in trained.steps:
+        schema.create_tables(connection)
+        connection.execute(
+            table.delete().where(
+                table.c.organisation == settings.organisation,
+                table.c.event_timestamp < stamps[-1],
+                table.c.event_timestamp.not_in(stamps),
+            )
+        )
+        for step, stamp in zip(trained.steps, stamps, strict=True):
             written += schema.replace_demand_forecast(
-                connection,
-                settings.organisation,
-                names.snapshot_timestamp(step.cutoff, settings.zone),
-                _forecast_frame(step),
-                version,
+                connection, settings.organisation, stamp, _forecast_frame(step), version
             )
     return written
 

@@ -53,6 +53,7 @@ _LATEST = 0.25
 _MOST_ROUNDS = 300
 _PATIENCE = 30
 _OUTLIER = 4.0
+_MANY_ROWS = 20_000
 
 TREE_PARAMETERS: Mapping[str, Any] = {
     "objective": "count:poisson",
@@ -346,8 +347,13 @@ def _empty_booster(names: tuple[str, ...]) -> Any:
 def _grow(dataset: Dataset, means: Floats, phi: float, rounds: int, *, seed: int, threads: int) -> Any:
     if rounds == 0 or dataset.rows.empty:
         return _empty_booster(dataset.feature_names)
-    settings = {**TREE_PARAMETERS, "seed": seed, "nthread": threads}
+    settings = {**TREE_PARAMETERS, "seed": seed, "nthread": _threads(len(dataset.rows), threads)}
     return xgboost.train(settings, _matrix(dataset, means, phi), num_boost_round=rounds)
+
+
+def _threads(rows: int, threads: int) -> int:
+    """On few rows threads wait for one another longer than they work, all the more on a busy machine."""
+    return 1 if rows < _MANY_ROWS else threads
 
 
 def _grow_with_early_stopping(
@@ -355,7 +361,12 @@ def _grow_with_early_stopping(
 ) -> tuple[Any, Floats]:
     history: dict[str, dict[str, list[float]]] = {}
     booster = xgboost.train(
-        {**TREE_PARAMETERS, "seed": seed, "nthread": threads, "eval_metric": "poisson-nloglik"},
+        {
+            **TREE_PARAMETERS,
+            "seed": seed,
+            "nthread": _threads(train.num_row(), threads),
+            "eval_metric": "poisson-nloglik",
+        },
         train,
         num_boost_round=_MOST_ROUNDS,
         evals=[(later, "later")],

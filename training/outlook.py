@@ -45,7 +45,8 @@ FEWEST_DAYS = 120
 SEGMENT_EVENTS = 25
 SEGMENT_DAYS = 500
 POOLING_EVENTS = 40.0
-YEARLY_DAYS = 500
+YEARLY_DAYS = 400
+TREND_DAYS = 730
 INDEX_RANGE = (0.4, 2.5)
 _RATIO_LIMIT = 4.0
 _THIN_DAY = 0.15
@@ -165,6 +166,7 @@ def forecast_index(
         return Outlook(
             first_week, dict.fromkeys([ALL_SEGMENTS, *segments], flat), dict.fromkeys([ALL_SEGMENTS, *segments], 0.0)
         )
+    trust = _trust(pooled)
     series = {ALL_SEGMENTS: pooled}
     for segment in segments:
         own = daily_series(history, expected_totals, pacing, segment)
@@ -181,9 +183,14 @@ def forecast_index(
             _, own_shape, own_slope = fitted[segment]
             shape = own_shape**weight * shape ** (1 - weight)
             slope = weight * own_slope + (1 - weight) * slope
-        index[segment] = np.clip(shape, *INDEX_RANGE)
+        index[segment] = np.clip(shape**trust, *INDEX_RANGE)
         trend[segment] = slope
     return Outlook(first_week, index, trend, {segment: model for segment, (model, _, _) in fitted.items()})
+
+
+def _trust(series: DailySeries) -> float:
+    """How far an index may leave 1: a season seen once may be chance, and a year is needed to see it at all."""
+    return max(0.0, 1.0 - 365.0 / _span(series))
 
 
 def _is_enough(series: DailySeries, events: int, days: int) -> bool:
@@ -248,13 +255,14 @@ def fit_prophet(series: pd.Series, *, country: str, seed: int) -> Any:
         raise ValueError("Prophet takes days without a time zone; convert to the event's zone and drop it")
     if len(index) < 2:
         raise ValueError("Prophet needs at least two days")
+    _silence()
     import holidays
     from prophet import Prophet
 
-    _silence()
     span = (index.max() - index.min()).days + 1
     model = Prophet(
-        growth="linear" if span >= 180 else "flat",
+        # in less than two years a trend and a season look the same
+        growth="linear" if span >= TREND_DAYS else "flat",
         n_changepoints=min(10, max(1, span // 90)),
         changepoint_prior_scale=0.02,
         yearly_seasonality=4 if span >= YEARLY_DAYS else False,
@@ -274,8 +282,10 @@ def fit_prophet(series: pd.Series, *, country: str, seed: int) -> Any:
 
 
 def _silence() -> None:
-    """Stan reports every fit at INFO on a handler of its own."""
-    for name in ("cmdstanpy", "prophet", "prophet.models", "prophet.forecaster"):
+    """Stan reports every fit at INFO, and Prophet that it cannot plot. A logger with a handler is left as it is."""
+    for name in ("cmdstanpy", "prophet", "prophet.plot"):
         logger = logging.getLogger(name)
-        logger.setLevel(logging.ERROR)
+        if not logger.handlers:
+            logger.addHandler(logging.NullHandler())
+        logger.setLevel(logging.CRITICAL)
         logger.propagate = False

@@ -7,13 +7,14 @@ Metrics, parameters and the feature list are on its run.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 import math
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from functools import lru_cache
@@ -178,7 +179,9 @@ def register(settings: Settings, name: str, card: Card, log_model: Callable[[Any
         mlflow.set_tags(card.tags())
         for file, content in card.tables.items():
             mlflow.log_text(content, file)
-        info = log_model(mlflow)
+        # MLflow tells standard error what our log says better
+        with contextlib.redirect_stderr(io.StringIO()):
+            info = log_model(mlflow)
         version = str(info.registered_model_version)
         for key, value in card.tags().items():
             client.set_model_version_tag(name, version, key, value)
@@ -187,7 +190,7 @@ def register(settings: Settings, name: str, card: Card, log_model: Callable[[Any
     return reference(settings, client.get_model_version(name, version), created=True)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _run(settings: Settings, name: str) -> Iterator[Any]:
     registry.client(settings)
     import mlflow

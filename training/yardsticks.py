@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from training.dataset import Dataset
 from training.hierarchy import codes_of
@@ -33,7 +34,8 @@ def predictions(train: Dataset, test: Dataset, *, seed: int) -> dict[str, Floats
     """Every yardstick's expected registrations for the rows of ``test``; never negative, always finite."""
     found = {}
     for name, yardstick in YARDSTICKS.items():
-        values = yardstick(train, test, seed)
+        with threadpool_limits(limits=1, user_api="blas"):
+            values = yardstick(train, test, seed)
         found[name] = np.where(np.isfinite(values), np.maximum(values, 0.0), test.rows["baseline"].to_numpy())
     return found
 

@@ -10,6 +10,7 @@ MLflow is imported inside the functions: it takes seconds, and the command line 
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -54,6 +55,7 @@ def client(settings: Settings) -> Any:
     """An ``mlflow.MlflowClient`` of this installation, with MLflow's own telemetry and progress bars off."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     import mlflow
 
     uri = tracking_uri(settings)

@@ -177,8 +177,8 @@ def stretch(curve: Curve, log_stretch: float) -> Curve:
 
 
 def find_extra_file(directory: Path, name: str) -> Path:
-    """A file that was logged with a model: beside it, or in ``extra_files/`` or ``data/`` below it."""
-    for folder in (directory, directory / "extra_files", directory / "data"):
+    """A file that was logged with a model: beside it, or in a folder MLflow put it in."""
+    for folder in (directory, directory / "extra_files", directory / "data" / "demand"):
         if (path := folder / name).is_file():
             return path
     raise FileNotFoundError(f"{directory} holds no {name}: not a Turnout model, or an incomplete download")
