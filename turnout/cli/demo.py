@@ -18,11 +18,12 @@ from turnout.cli.plans import ask_service, read_brief
 from turnout.cli.session import warehouse
 from turnout.errors import ConfigurationError, TurnoutError
 from turnout.plan import Plan
+from turnout.runtime.airflow import Component
 from turnout.settings import Settings
 from turnout.warehouse.tables import event, ingest_file
 
 #: The demonstration needs no triggerer: no DAG defers a task.
-_COMPONENTS = ("api-server", "scheduler", "dag-processor")
+_COMPONENTS: tuple[Component, ...] = ("api-server", "scheduler", "dag-processor")
 
 
 def run_demo(
