@@ -25,3 +25,41 @@ $(ENV): requirements.lock pyproject.toml
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $(ENV)
+
+demo: $(ENV) ## everything once on sample data: files, Airflow, models, service, a plan; stops it all
+	@$(BIN)/turnout demo
+
+up: $(ENV) ## start everything and leave it running
+	@$(BIN)/turnout up
+
+down: $(ENV) ## stop what `make up` started
+	@$(BIN)/turnout down
+
+test: $(ENV) ## the whole test suite, on real PostgreSQL and Redis from the environment
+	@$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+
+PACKAGES := turnout ingestion expectations feature_repo training serving benchmarks
+
+lint: $(ENV) ## style, types and import rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy $(PACKAGES)
+	@MYPYPATH=. $(BIN)/mypy --no-explicit-package-bases dags/*.py
+	@$(BIN)/lint-imports
+
+format: $(ENV) ## format the code
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format .
+
+bench: $(ENV) ## measure: ratios in one run, against the limit or a peer
+	@$(BIN)/python -m benchmarks.allocation
+
+lock: $(ENV) ## resolve the dependencies again into requirements.lock
+	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-annotate --no-header --quiet --upgrade -o requirements.lock
+
+clean: ## stop what runs, remove the environment and caches; the data in .turnout only with CONFIRM=1
+	@if [ -x $(BIN)/turnout ]; then $(BIN)/turnout down || true; fi
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info build dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@if [ "$(CONFIRM)" = 1 ]; then rm -rf .turnout; else test ! -d .turnout || echo "kept .turnout (your data); make clean CONFIRM=1 removes it"; fi
