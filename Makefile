@@ -45,7 +45,7 @@ lint: $(ENV) ## style, types and import rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy $(PACKAGES)
 	@MYPYPATH=. $(BIN)/mypy --no-explicit-package-bases dags/*.py
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 format: $(ENV) ## format the code
 	@$(BIN)/ruff check --fix --quiet . || true
