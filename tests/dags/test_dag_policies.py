@@ -15,8 +15,8 @@ from turnout.runtime.airflow import dags_folder
 
 #: Parsing happens every minute on two cores; each of these costs seconds.
 HEAVY = {
-    "feast", "great_expectations", "mlflow", "prophet", "xgboost", "lightgbm", "bentoml", "pandas", "pyarrow", "sklearn",
-    "scipy", "ingestion", "expectations", "feature_repo", "training", "serving",
+    "feast", "great_expectations", "mlflow", "prophet", "xgboost", "lightgbm", "bentoml", "pandas", "pyarrow",
+    "sklearn", "scipy", "ingestion", "expectations", "feature_repo", "training", "serving",
 }  # fmt: skip
 
 LOAD = """
@@ -46,7 +46,8 @@ def describe(dag):
     }
 
 print(json.dumps({
-    "errors": bag.import_errors, "imported": sorted(after - before), "dags": {d.dag_id: describe(d) for d in bag.dags.values()},
+    "errors": bag.import_errors, "imported": sorted(after - before),
+    "dags": {d.dag_id: describe(d) for d in bag.dags.values()},
 }))
 """
 
