@@ -7,9 +7,10 @@ hours are priced with multipliers λ and μ >= 0; the relaxation
 
 is at least the optimum for every (λ, μ), whatever the curves (weak duality), because each inner maximum is exact:
 
-* Hill: r'(x) = c. With v = s·ln(x/half) this is ((s−1)/s)·v − 2·ln(1+eᵛ) = ln(c·half/(top·s)), whose left side is
-  concave and falling right of its peak; Newton's method falls monotonically onto the root from the right. What is left
-  of the residual is added to the value, so that an unfinished iteration can only raise the bound.
+* Hill: r'(x) = c. Shape 1 has the closed form x = √(top·half/c) − half. Else, with v = s·ln(x/half), it reads
+  ((s−1)/s)·v − 2·ln(1+eᵛ) = ln(c·half/(top·s)), whose left side is concave and falling right of its peak; Newton's
+  method falls monotonically onto the root from the right. What is left of the residual is added to the value, so that
+  an unfinished iteration can only raise the bound.
 * Logistic: r'(x) = c has the closed form x = (2/a)·artanh √(1 − 2c/(top·a)).
 * everything else is piecewise linear, so its maximum is at a knot.
 
@@ -33,6 +34,7 @@ from turnout.curves import Hill, Logistic, Step
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
+_Triple = tuple[float, float, float]
 
 #: Most and fewest pieces the convex part of an S-shaped curve is cut into. The chords' error, 1/(8·pieces²) of that
 #: part's height, counts for the one or two candidates that end there: many candidates need fewer pieces each.
@@ -303,8 +305,8 @@ class Pieces:
         self.knot_h = np.asarray([h for k in build.knots for h in k[4]], dtype=np.float64) / hours_scale
         self.is_point = np.zeros(self.owner.size, dtype=bool)
         self.is_point[self.knot_rows[lengths == 1]] = True
-        rows = sorted(build.smooth, key=lambda s: s.shape == 0.0)  # Hill first, then Logistic
-        self.hills = sum(s.shape > 0 for s in rows)
+        # Hill curves of shape 1 first, then the other Hill curves, then Logistic ones (marked by shape 0)
+        rows = sorted(build.smooth, key=lambda s: (s.shape != 1.0, s.shape == 0.0))
         self.smooth_rows: Ints = np.asarray([s.row for s in rows], dtype=np.intp)
         self.a = np.asarray([s.a for s in rows], dtype=np.float64)
         self.b = np.asarray([s.b for s in rows], dtype=np.float64)
@@ -315,13 +317,13 @@ class Pieces:
 
     def _prepare(self) -> None:
         """Constants of the inverse slopes."""
-        h = self.hills
-        shape = self.shape[:h]
-        self._top, self._half = self.top[:h, None], self.half[:h, None]
-        self._shape = shape[:, None]
-        self._slope_unit = np.log(self._top * self._shape / self._half) if h else np.zeros((0, 1))
+        self.plain = p = int((self.shape == 1.0).sum())
+        self.hills = h = int((self.shape > 0.0).sum())
+        shape = self.shape[p:h]
+        self._top, self._half, self._shape = self.top[p:h, None], self.half[p:h, None], shape[:, None]
+        self._slope_unit = np.log(self._top * self._shape / self._half) if h > p else np.zeros((0, 1))
         self._tilt = (self._shape - 1.0) / self._shape
-        self._peak = np.full((h, 1), -np.inf)  # v of the inflection, for S-shaped ones
+        self._peak = np.full((h - p, 1), -np.inf)  # v of the inflection, for S-shaped ones
         bent = shape > 1.0
         self._peak[bent, 0] = np.log((shape[bent] - 1.0) / (shape[bent] + 1.0))
         self._rate = math.log(3.0) / self.half[h:, None]
@@ -349,7 +351,6 @@ class Pieces:
         for name in ("knot_x", "knot_r", "knot_m", "knot_h"):
             setattr(sub, name, getattr(self, name)[knots])
         keep = new_row[self.smooth_rows] >= 0
-        sub.hills = int(keep[: self.hills].sum())
         sub.smooth_rows = new_row[self.smooth_rows[keep]]
         for name in ("a", "b", "top", "half", "shape"):
             setattr(sub, name, getattr(self, name)[keep])
@@ -382,10 +383,12 @@ class Pieces:
             hours[self.knot_rows] = self.knot_h[pick]
         if self.smooth_rows.size:
             price = self._smooth_cost * lam + self._smooth_hours * mu
-            h = self.hills
+            p, h = self.plain, self.hills
             xs, rs, residual = np.empty_like(price), np.empty_like(price), np.zeros_like(price)
-            if h:
-                xs[:h], rs[:h], residual[:h] = self._hill(price[:h])
+            if p:
+                xs[:p], rs[:p] = self._plain(price[:p])
+            if h > p:
+                xs[p:h], rs[p:h], residual[p:h] = self._hill(price[p:h])
             if h < self.smooth_rows.size:
                 xs[h:], rs[h:] = self._logistic(price[h:])
             cost = self._smooth_fixed_m + self._smooth_cost * xs
@@ -394,14 +397,22 @@ class Pieces:
             x[self.smooth_rows], money[self.smooth_rows], hours[self.smooth_rows] = xs, cost, effort
         return value, x, money, hours
 
+    def _plain(self, price: Floats) -> tuple[Floats, Floats]:
+        """Hill curves of shape 1: top·half/(half + x)² = price has a closed form."""
+        p = self.plain
+        top, half = self.top[:p, None], self.half[:p, None]
+        with np.errstate(divide="ignore"):
+            x = np.sqrt(top * half / price) - half
+        x = np.clip(x, self.a[:p, None], self.b[:p, None])
+        return x, top * x / (half + x)
+
     def _hill(self, price: Floats) -> tuple[Floats, Floats, Floats]:
-        """x, response and what is left of the residual, for Hill pieces at unit prices of shape (hills, K)."""
-        h = self.hills
-        a, b = self.a[:h, None], self.b[:h, None]
+        """x, response and what is left of the residual, for the other Hill curves, at unit prices of shape (…, K)."""
+        a, b = self.a[self.plain : self.hills, None], self.b[self.plain : self.hills, None]
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             q = np.log(price) - self._slope_unit
             # two starts: where the asymptotes tilt·v − 2·max(v, 0), never below the left side, meet q (right of the
-            # root), and where −2·ln(1+eᵛ) alone does (exact for shape 1); the nearer one is taken
+            # root), and where −2·ln(1+eᵛ) alone does (near it for shapes near 1); the nearer one is taken
             v = np.where(q > 0, np.where(self._tilt < 0, q / self._tilt, 0.0), -q * self._shape / (self._shape + 1.0))
             plain = np.log(np.expm1(np.maximum(-0.5 * q, 1e-300)))
             lowest = np.maximum(self._peak, -700.0)
@@ -418,8 +429,6 @@ class Pieces:
                 if done:
                     break
             x = self._half * np.exp(v / self._shape)
-            # a plain Hill (shape 1) has no root above its slope at 0
-            x = np.where((self._tilt == 0) & (q >= 0), 0.0, x)
             x = np.where(price > 0, x, np.inf)
             x = np.clip(np.where(np.isnan(x), a, x), a, b)
             u = (self._half / x) ** self._shape
@@ -488,28 +497,36 @@ def lowest_point(
     if inverse is None:
         basis, inverse = _first_basis(int(np.argmin(np.where(finite, value, np.inf))), slack_m, slack_h)
     limits = (0.0, -box[0], 0.0, -box[1])
+    at_m = at_h = z = 0.0
     for _ in range(_PIVOTS):
-        cost = [float(base[j]) if j >= 0 else limits[-1 - j] for j in basis]
-        at_m, at_h, z = (sum(cost[r] * inverse[r][col] for r in range(3)) for col in range(3))
+        c0, c1, c2 = (float(base[j]) if j >= 0 else limits[-1 - j] for j in basis)
+        (a0, a1, a2), (b0, b1, b2), (d0, d1, d2) = inverse
+        at_m, at_h = c0 * a0 + c1 * b0 + c2 * d0, c0 * a1 + c1 * b1 + c2 * d1
+        z = c0 * a2 + c1 * b2 + c2 * d2
         enter = _violated(at_m, at_h, box)
         if enter is None:
             heights = base + slack_m * at_m + slack_h * at_h
-            enter = int(np.argmax(heights))
+            enter = int(heights.argmax())
             if heights[enter] <= z + tolerance or enter in basis:
                 break
-            column = (-float(slack_m[enter]), -float(slack_h[enter]), 1.0)
+            u, v, w = -float(slack_m[enter]), -float(slack_h[enter]), 1.0
         else:
-            column = (*_SIDES[-1 - enter], 0.0)
-        direction = [sum(row[c] * column[c] for c in range(3)) for row in inverse]
-        ratios = [(max(inverse[r][2], 0.0) / direction[r], r) for r in range(3) if direction[r] > 1e-13]
+            u, v = _SIDES[-1 - enter]
+            w = 0.0
+        direction = (a0 * u + a1 * v + a2 * w, b0 * u + b1 * v + b2 * w, d0 * u + d1 * v + d2 * w)
+        ratios = [(max(inverse[r][2], 0.0) / direction[r], r) for r in (0, 1, 2) if direction[r] > 1e-13]
         if not ratios:
             break
         leave = min(ratios)[1]
-        pivot = [v / direction[leave] for v in inverse[leave]]
-        for r in range(3):
+        p0, p1, p2 = inverse[leave]
+        share = 1.0 / direction[leave]
+        p0, p1, p2 = p0 * share, p1 * share, p2 * share
+        for r in (0, 1, 2):
             if r != leave:
-                inverse[r] = [v - direction[r] * p for v, p in zip(inverse[r], pivot, strict=True)]
-        inverse[leave] = pivot
+                x0, x1, x2 = inverse[r]
+                k = direction[r]
+                inverse[r] = (x0 - k * p0, x1 - k * p1, x2 - k * p2)
+        inverse[leave] = (p0, p1, p2)
         basis[leave] = enter
     weights = np.array([max(inverse[r][2], 0.0) for r in range(3) if basis[r] >= 0])
     columns = np.array([j for j in basis if j >= 0], dtype=np.intp)
@@ -519,7 +536,7 @@ def lowest_point(
     return Model(*point, z, columns, weights, (basis[0], basis[1], basis[2]))
 
 
-def _first_basis(k: int, slack_m: Floats, slack_h: Floats) -> tuple[list[int], list[list[float]]]:
+def _first_basis(k: int, slack_m: Floats, slack_h: Floats) -> tuple[list[int], list[_Triple]]:
     """One cut and, in each direction, the side of the box it falls towards; with the inverse of their columns.
 
     Columns are (−slack, 1) for a cut and (±1, 0, 0) or (0, ±1, 0) for a side.
@@ -527,25 +544,25 @@ def _first_basis(k: int, slack_m: Floats, slack_h: Floats) -> tuple[list[int], l
     side_m, side_h = (-1 if slack_m[k] >= 0 else -2), (-3 if slack_h[k] >= 0 else -4)
     sign_m, sign_h = _SIDES[-1 - side_m][0], _SIDES[-1 - side_h][1]
     inverse = [
-        [0.0, 0.0, 1.0],
-        [sign_m, 0.0, sign_m * float(slack_m[k])],
-        [0.0, sign_h, sign_h * float(slack_h[k])],
+        (0.0, 0.0, 1.0),
+        (sign_m, 0.0, sign_m * float(slack_m[k])),
+        (0.0, sign_h, sign_h * float(slack_h[k])),
     ]
     return [k, side_m, side_h], inverse
 
 
-def _inverse(basis: list[int], slack_m: Floats, slack_h: Floats) -> list[list[float]] | None:
+def _inverse(basis: list[int], slack_m: Floats, slack_h: Floats) -> list[_Triple] | None:
     """The inverse of a basis' columns; ``None`` where they are dependent or a weight would be negative."""
     a, b, c = ((-float(slack_m[j]), -float(slack_h[j]), 1.0) if j >= 0 else (*_SIDES[-1 - j], 0.0) for j in basis)
     rows = [_cross(b, c), _cross(c, a), _cross(a, b)]
     det = sum(x * y for x, y in zip(a, rows[0], strict=True))
     if abs(det) < 1e-13:
         return None
-    inverse = [[v / det for v in row] for row in rows]
+    inverse = [(row[0] / det, row[1] / det, row[2] / det) for row in rows]
     return inverse if min(row[2] for row in inverse) >= -1e-12 else None
 
 
-def _cross(u: tuple[float, float, float], v: tuple[float, float, float]) -> tuple[float, float, float]:
+def _cross(u: _Triple, v: _Triple) -> _Triple:
     return u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]
 
 

@@ -54,6 +54,7 @@ class _Node:
     slack_money: Floats
     slack_hours: Floats
     generation: int = 0
+    basis: tuple[int, int, int] | None = None  # of its parent's cutting-plane model
 
     @property
     def bound(self) -> float:
@@ -99,6 +100,8 @@ class _Search:
         self.best: _Portfolio | None = None
         self.tried: set[bytes] = set()
         self.closed = 0.0  # the highest bound of what was given up
+        self.gap = 0.0
+        self.buried_at = -1.0  # the value hopeless pieces were last looked for with
         self.nodes = 0
         self.multipliers = (0.0, 0.0)
 
@@ -177,8 +180,8 @@ class _Search:
         loose = 256.0 if node.ranges or pool.generation else 1.0
         box = (self.box[0] * loose, self.box[1] * loose)
         for _ in range(rounds):
-            start = model.basis if model is not None else None
-            model = lowest_point(node.value, node.slack_money, node.slack_hours, pool.lam, pool.mu, box, start)
+            model = lowest_point(node.value, node.slack_money, node.slack_hours, pool.lam, pool.mu, box, node.basis)
+            node.basis = model.basis if model is not None else None
             if model is None or node.bound - model.value <= precision * node.bound or node.bound <= self.cutoff:
                 break
             # the model's lowest point, and halfway to the best one: cutting planes alone tend to swing
@@ -283,7 +286,7 @@ class _Search:
             if within < 0:  # only at the very start of every piece
                 return sub.start_x.copy(), sub.start_money.copy(), sub.start_hours.copy(), float(grid[-1])
             low, high = grid[within - 1], grid[within]
-            if high - low <= 1e-6 * high:
+            if high - low <= 3e-5 * high:  # the line between the two loses the square of this
                 break
             if low > 0:
                 grid = np.geomspace(low, high, 12)
@@ -300,26 +303,30 @@ class _Search:
     ) -> tuple[Floats, Floats, Floats, float, float]:
         """The same with hours binding too: bisection on μ, money solved inside."""
         over, over_mu = free, 0.0
-        high = max(mu, 1e-6)
+        high = max(mu * (1 + 1e-5), 1e-9)
         within = self._spend_money(sub, lam, high)
+        step = 1e-3
         while within[2].sum() > self.hours and high < 1e9:
             over, over_mu = within[:3], high
-            high *= 4.0
+            high *= 1 + step
+            step *= 8.0
             within = self._spend_money(sub, within[3], high)
         if within[2].sum() > self.hours:
             start = sub.start_x.copy(), sub.start_money.copy(), sub.start_hours.copy()
             return (*start, within[3], high)
+        below = mu * (1 - 1e-5)  # the bound's price is nearly right: try just below it first
         for _ in range(60):
-            if high - over_mu <= 1e-7 * high:
+            if high - over_mu <= 3e-5 * high or high < 1e-12:
                 break
             middle = math.sqrt(over_mu * high) if over_mu > 0 else high / 16.0
+            if over_mu < below < high:
+                middle = below
+            below = 0.0
             tried = self._spend_money(sub, within[3], middle)
             if tried[2].sum() > self.hours:
                 over, over_mu = tried[:3], middle
             else:
                 within, high = tried, middle
-            if high < 1e-12:
-                break
         excess = over[2].sum() - within[2].sum()
         t = min(max((self.hours - within[2].sum()) / excess, 0.0), 1.0) if excess > 0 else 0.0
         blend = [w + t * (o - w) for w, o in zip(within[:3], over, strict=True)]
@@ -421,7 +428,6 @@ class _Search:
         column = int(np.argmin(root.value))
         # the first piece of everything, nothing for most, is always possible
         self._consider(self.pieces.first.copy(), float(self.pool.lam[column]), float(self.pool.mu[column]))
-        self.best_seen = -1.0
         heap: list[tuple[float, int, _Node]] = [(-root.bound, 0, root)]
         rounds = _ROOT_CUTS
         while heap:
@@ -447,14 +453,15 @@ class _Search:
 
     def _expand(self, node: _Node, heap: list[tuple[float, int, _Node]], rounds: int) -> None:
         rows, weights = np.empty((0, 0), dtype=np.intp), np.empty(0)
-        for precision in (0.5, 0.05):  # often the coarse bound closes the gap already
+        # at the root the coarse bound often closes the gap already
+        for precision in (0.25,) if node.ranges else (0.5, 0.05):
             model = self._tighten(node, rounds, self.gap * precision)
             if node.bound <= self.cutoff:
                 self._give_up(node.bound)
                 return
             rows, weights = self._round(node, model)
-            if self.value > self.best_seen:
-                self.best_seen = self.value
+            if self.value > self.buried_at:
+                self.buried_at = self.value
                 self._bury()
             self._refresh(node)
             if node.bound <= self.cutoff:
@@ -477,7 +484,7 @@ class _Search:
 
     def _child(self, node: _Node, i: int, begin: int, end: int) -> _Node:
         empty = np.empty(0)
-        child = _Node({**node.ranges, i: (begin, end)}, empty, empty, empty)
+        child = _Node({**node.ranges, i: (begin, end)}, empty, empty, empty, basis=node.basis)
         if self._fits(self._least_rows(child)):
             self._refresh(child)
         else:
