@@ -102,6 +102,7 @@ class _Columns:
     parsers: Mapping[str, Parser]
     plan: Sequence[tuple[str, int, Mapping[str, Any], Parser]]
     words: Callable[[Cell], bool]
+    empty: Callable[[Cell], bool]
     identity: tuple[int, ...]
 
 
@@ -186,7 +187,7 @@ class AdsLayout(Layout):
         # An exporter's first column says "Total" whether or not it is one of those used.
         identity = tuple(dict.fromkeys((0, *(fields[f].index for f in IDENTITY if f in fields))))
         plan = [(name, fields[name].index, parser.cache, parser) for name, parser in parsers.items()]
-        return _Columns({f: c.index for f, c in fields.items()}, parsers, plan, words, identity)
+        return _Columns({f: c.index for f, c in fields.items()}, parsers, plan, words, Parser(is_empty), identity)
 
     def _row(
         self, table: RawTable, row: Row, fields: Mapping[str, Column], columns: _Columns, context: Context
@@ -195,7 +196,7 @@ class AdsLayout(Layout):
         width = len(cells)
         name_at = columns.index["campaign"]
         name_cell = cells[name_at] if name_at < width else None
-        if is_empty(name_cell) or columns.words(name_cell) or columns.words(cells[0]):
+        if columns.empty(name_cell) or columns.words(name_cell) or columns.words(cells[0]):
             special = self._special(table, row, fields, columns)
             if special is not None:
                 return special

@@ -539,7 +539,7 @@ def _json_elements(container: _Container, encoding: str, limit: int) -> Iterator
                 return
             try:
                 element, end = decoder.raw_decode(buffer)
-            except (json.JSONDecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:  # also of a number with thousands of digits
                 if ended or len(buffer) > limit:
                     _refuse(
                         "broken_json", f"the JSON breaks off or is not valid ({error}); export it again", container.name
@@ -662,14 +662,15 @@ def _delimiter_fit(head: Sequence[Row], synonyms: Synonyms) -> tuple[float, floa
 
 
 def _open_json(container: _Container, encoding: str, max_element: int, synonyms: Synonyms) -> RawTable:
-    first = next(_json_elements(container, encoding, max_element), None)
-    if first is None:
+    first = [e for e, _ in itertools.islice(_json_elements(container, encoding, max_element), _HEADER_SEARCH_ROWS)]
+    if not first:
         _refuse(
             "empty_file", "the JSON list is empty: the platform reported nothing, or access is missing", container.name
         )
     header: dict[str, None] = {"date": None, "category": None}
-    entry = next(_stats(first[0], container.name, 0), None)
-    header.update(dict.fromkeys(entry or ()))
+    for number, element in enumerate(first):
+        for entry in _stats(element, container.name, number):
+            header.update(dict.fromkeys(entry))
     source = _JsonSource(container, encoding, max_element, tuple(header))
     return _table(
         container.path, container.name, source, [Row(0, list(header))], synonyms, kind="json", encoding=encoding

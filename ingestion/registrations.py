@@ -24,6 +24,7 @@ from ingestion.layouts import (
     Match,
     Parser,
     is_blank,
+    is_empty,
     is_total_word,
     learn,
     problem_of,
@@ -234,13 +235,8 @@ class Registrations(Layout):
         fields, context = reading.fields, reading.context
         if all(is_blank(c) for c in row.cells):
             return Blank(row.number)
-        at = fields["registered_at"].index
-        label = next(
-            (c for c in (row.cells[0], row.cells[min(at, len(row.cells) - 1)]) if is_total_word(c, context.synonyms)),
-            None,
-        )
-        if label is not None:
-            return Total(row.number, str(label).strip())
+        if (total := self._total(row, fields["registered_at"].index, context)) is not None:
+            return total
         if (wide := too_wide(table, row)) is not None:
             return wide
         values: dict[str, Any] = {}
@@ -257,6 +253,14 @@ class Registrations(Layout):
         if problems:
             return Rejected(row.number, tuple(problems), self.kept(fields, row, context.synonyms), day)
         return Record(self.table, row.number, self._record(row, values, reading))
+
+    def _total(self, row: Row, at: int, context: Context) -> Total | None:
+        """A row of sums: it says so where the day would stand, or in the first cell of a row without a day."""
+        day = row.cells[at] if at < len(row.cells) else None
+        for cell in (day, row.cells[0]) if is_empty(day) else (day,):
+            if is_total_word(cell, context.synonyms):
+                return Total(row.number, str(cell).strip())
+        return None
 
     def _check(
         self,
