@@ -70,7 +70,6 @@ def read_source(source: str, window: Window, settings: Settings) -> dict[str, An
     """Read one source's files over ``window`` through the gate; returns the counts."""
     from expectations.gate import make_gate
     from ingestion.api import ingest_source
-
     from turnout.warehouse.engine import create_engine
 
     engine = create_engine(settings)

@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow.sdk import CronDataIntervalTimetable, dag, task
 
-from _common import refresh_store, report_run_failure, run_window, task_defaults
+from _common import refresh_store, report_run_failure, run_window, task_defaults, train_demand
 from turnout.settings import load_settings
 
 DOC = """
@@ -15,7 +15,7 @@ DOC = """
 
 At 03:00 in the installation's time zone (`TURNOUT_TIME_ZONE`, Asia/Tokyo unless set), after `ingest_performance`:
 
-1. `features` – snapshots computed and published;
+1. `features` – snapshots computed, those of past weeks rebuilt for training, the newest published;
 2. `demand` – the demand model (Prophet) is trained on the history up to this day, and its forecasts published;
 3. `response` – the response model (XGBoost) is trained, evaluated on later events, and registered;
 4. `promote` – a challenger becomes champion only if it is better. The service notices by itself.
@@ -40,16 +40,13 @@ def nightly_retrain() -> None:
     def features() -> dict[str, Any]:
         """Compute, register and publish the features."""
         settings, window = run_window()
-        return refresh_store(settings, window.last)
+        return refresh_store(settings, window.last, history=True)
 
     @task
     def demand() -> dict[str, Any]:
         """Train the demand model and publish its forecasts."""
-        from training import demand as stage
-
         settings, window = run_window()
-        ref = stage.train(settings, window.last)
-        return ref.as_dict()
+        return train_demand(settings, window.last)
 
     @task
     def response() -> dict[str, Any]:

@@ -291,8 +291,10 @@ def test_logs_are_json_without_the_brief(service):
     body = brief()
     body["event"]["name"] = "NamedAfterSomebody"
     post(service, body, **{"X-Request-ID": "log-test"})
-    lines = [line for line in service.log.read_text().splitlines() if "log-test" in line]
-    assert lines
+    # the line is written when the answer is out
+    lines = service.wait_for(
+        lambda: [line for line in service.log.read_text().splitlines() if "log-test" in line], lambda found: found
+    )
     entry = json.loads(lines[-1])
     assert (entry["route"], entry["status"], entry["request_id"]) == ("/v1/plans", 201, "log-test")
     assert "NamedAfterSomebody" not in service.log.read_text()

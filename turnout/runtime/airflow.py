@@ -417,6 +417,26 @@ class AirflowClient:
                 raise AirflowError(f"run {run_id} of {dag_id} is still {status.state} after {timeout:.0f} s")
             time.sleep(poll)
 
+    def run(
+        self,
+        dag_id: str,
+        conf: Mapping[str, Any] | None = None,
+        *,
+        timeout: float = 3600.0,
+        progress: Callable[[RunStatus], None] | None = None,
+    ) -> RunStatus:
+        """:meth:`trigger` and :meth:`wait`; a DAG that was paused is paused again afterwards.
+
+        Raises:
+            AirflowError: as :meth:`wait`.
+        """
+        was_paused = bool(self.wait_for_dag(dag_id)["is_paused"])
+        try:
+            return self.wait(dag_id, self.trigger(dag_id, conf), timeout=timeout, progress=progress)
+        finally:
+            if was_paused:
+                self.set_paused(dag_id, True)
+
     def _causes(self, status: RunStatus) -> str:
         causes = []
         for task in status.tasks:
