@@ -1,0 +1,310 @@
+"""The gate between reading and loading: every frame is checked before it counts.
+
+``make_gate(settings)`` gives a :class:`turnout.quality.Gate`. For each frame it runs the table's Great Expectations
+suite on the rows, then on the partitions, and says which rows go to quarantine, which partitions stop and what is worth
+a word. A row that fails is refused with a reason a person understands; nothing is repaired.
+
+Each result is kept under ``home/data_docs`` until :func:`build_docs` (or :meth:`TurnoutGate.write_docs`) makes pages of
+it: once per run, for building pages takes longer than checking.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+import structlog
+
+# GX reads these when it is imported.
+os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+import great_expectations as gx
+
+from expectations import ad_performance, docs, email_performance, event, partitions, registration, tactic_result
+from expectations.prepare import prepare
+from expectations.rules import POSITION, Rule, Suite
+from turnout.quality import GateDecision, RejectedRow, StoppedPartition
+from turnout.settings import Settings
+from turnout.warehouse import tables as wh
+from turnout.warehouse.engine import create_engine
+
+log = structlog.get_logger(__name__)
+
+#: The suite of each gated table.
+SUITES: Mapping[str, Callable[[pd.Timestamp, float], Suite]] = {
+    "ad_performance": ad_performance.suite,
+    "email_performance": email_performance.suite,
+    "registration": registration.suite,
+    "event": event.suite,
+    "tactic_result": tactic_result.suite,
+}
+#: How many weeks before a frame say what is usual.
+_USUAL_WEEKS = 8
+#: Examples named in a warning.
+_EXAMPLES = 3
+
+
+def make_gate(settings: Settings) -> TurnoutGate:
+    """The gate of this installation. It costs the import of Great Expectations; make one per run."""
+    return TurnoutGate(settings)
+
+
+def build_docs(settings: Settings) -> Path | None:
+    """Make Data Docs of what the gate has checked since the last time; returns the index page, if there is one."""
+    return docs.build(settings.home_path / "data_docs")
+
+
+class TurnoutGate:
+    """See the module. Usable as a context manager, which writes the Data Docs at the end."""
+
+    def __init__(self, settings: Settings, *, today: date | None = None) -> None:
+        self._settings = settings
+        self._today = pd.Timestamp(today or datetime.now(settings.zone).date())
+        rates = settings.fx_rates
+        self._base_per_yen = rates.get("JPY", 1.0) / rates[settings.currency]
+        self._started = datetime.now(UTC)
+
+    def __enter__(self) -> TurnoutGate:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.write_docs()
+
+    def write_docs(self) -> Path | None:
+        """:func:`build_docs` for this gate's installation."""
+        return build_docs(self._settings)
+
+    def __call__(self, table: str, frame: pd.DataFrame) -> GateDecision:
+        """Check ``frame``, whose columns are those of the warehouse table ``table``.
+
+        Raises:
+            KeyError: the table has no suite.
+            RuntimeError: an expectation could not be evaluated; that is a fault of the suite, not of the data.
+        """
+        checks = self._suites[table]
+        if frame.empty:
+            return GateDecision()
+        decision = GateDecision(rejected=[], stopped=[], warnings=[], rows_checked=len(frame), failures=[])
+        prepared = checks.suite.derive(prepare(wh.metadata.tables[f"{wh.SCHEMA}.{table}"], frame), self._today)
+        rejected, result = checks.rows.check(prepared)
+        is_rejected = np.zeros(len(frame), dtype=bool)
+        rows, stopped, warnings, failures = [], [], [], []
+        for rule, positions in rejected:
+            failures.append(_failure(rule, prepared, positions, len(frame)))
+            if rule.is_critical:
+                is_rejected[positions] = True
+                rows += [_rejection(rule, frame, prepared, position) for position in positions]
+            else:
+                warnings.append(_warning(rule, prepared, positions, "rows"))
+        documents = [result]
+        if checks.partitions is not None:
+            usual = self._usual(table, prepared)
+            summary = partitions.summarise(prepared, is_rejected, usual)
+            failed, result = checks.partitions.check(summary)
+            documents.append(result)
+            for rule, positions in failed:
+                failures.append(_failure(rule, summary, positions, len(summary)))
+                if rule.is_critical:
+                    stopped += [_stop(rule, summary, position) for position in positions]
+                else:
+                    warnings.append(_warning(rule, summary, positions, "days"))
+        decision.rejected, decision.stopped, decision.warnings, decision.failures = rows, stopped, warnings, failures
+        self._keep(table, frame, documents)
+        log.info(
+            "gate", table=table, rows=len(frame), rejected=int(is_rejected.sum()), stopped=len(stopped),
+            warnings=len(warnings),
+        )  # fmt: skip
+        return decision
+
+    @cached_property
+    def _suites(self) -> dict[str, _Checks]:
+        context = _context()
+        return {
+            table: _Checks(context, make(self._today, self._base_per_yen)) for table, make in SUITES.items()
+        }  # fmt: skip
+
+    def _usual(self, table: str, prepared: pd.DataFrame) -> pd.DataFrame | None:
+        """Median rows and spend of a day in the weeks before the frame, per source and account."""
+        if self._settings.database_url is None or prepared["date"].isna().all():
+            return None
+        first = prepared["date"].min().date()
+        spend = "sum(spend_base)" if table == "ad_performance" else "NULL::numeric"
+        only_days = "AND period_end = date" if table == "ad_performance" else ""
+        query = f"""
+            SELECT source, account, percentile_cont(0.5) WITHIN GROUP (ORDER BY rows) AS usual_rows,
+                   percentile_cont(0.5) WITHIN GROUP (ORDER BY spend) FILTER (WHERE spend > 0) AS usual_spend,
+                   count(*) AS usual_days
+            FROM (
+                SELECT source, account, date, count(*)::float8 AS rows, ({spend})::float8 AS spend
+                FROM {wh.SCHEMA}.{table}
+                WHERE organisation = :organisation AND source = ANY(:sources)
+                  AND date >= :since AND date < :first {only_days}
+                GROUP BY source, account, date
+            ) AS day
+            GROUP BY source, account
+        """
+        with self._engine.connect() as connection:
+            return pd.read_sql_query(
+                sa.text(query).bindparams(
+                    organisation=self._settings.organisation,
+                    sources=sorted(prepared["source"].dropna().unique()),
+                    since=first - timedelta(weeks=_USUAL_WEEKS),
+                    first=first,
+                ),
+                connection,
+            ).astype({"usual_rows": float, "usual_spend": float, "usual_days": float})
+
+    @cached_property
+    def _engine(self) -> sa.Engine:
+        return create_engine(self._settings, pool_size=1)
+
+    def _keep(self, table: str, frame: pd.DataFrame, results: list[Any]) -> None:
+        run = str(frame["run_id"].iloc[0]) if "run_id" in frame else self._started.strftime("%Y%m%dT%H%M%S")
+        source = str(frame["source"].iloc[0]) if "source" in frame else ""
+        with contextlib.suppress(OSError):  # a full disk must not keep good data out
+            docs.keep(self._settings.home_path / "data_docs", run, table, source, results)
+
+
+def _context() -> Any:
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False, "metric_calculations": False}
+    return context
+
+
+class _Checks:
+    """The suites of one table, ready to be run."""
+
+    def __init__(self, context: Any, suite: Suite) -> None:
+        self.suite = suite
+        self.rows = _Runner(context, suite.table, suite.rows)
+        self.partitions = _Runner(context, f"{suite.table}_by_day", suite.partitions) if suite.partitions else None
+
+
+class _Runner:
+    """Runs one list of rules on frames."""
+
+    def __init__(self, context: Any, name: str, rules: tuple[Rule, ...]) -> None:
+        self._rules = rules
+        for number, rule in enumerate(rules):
+            rule.expectation.meta = {"rule": number, "code": rule.code}
+        self._suite = gx.ExpectationSuite(name=name, expectations=[rule.expectation for rule in rules])
+        read = (column for rule in rules for column in rule.columns)
+        self._columns = list(dict.fromkeys([POSITION, *read]))
+        asset = context.data_sources.add_pandas(name).add_dataframe_asset(name)
+        self._batches = asset.add_batch_definition_whole_dataframe("frame")
+
+    def check(self, frame: pd.DataFrame) -> tuple[list[tuple[Rule, np.ndarray]], Any]:
+        """The rules that failed with the positions of the rows that broke them, and the whole result."""
+        # Great Expectations hashes and copies the whole frame, so it gets what the rules read and no more
+        batch = self._batches.get_batch(batch_parameters={"dataframe": frame[self._columns]})
+        result = batch.validate(self._suite, result_format="BASIC")
+        failed = []
+        # results come in an order of their own
+        outcomes = sorted(result.results, key=lambda outcome: outcome.expectation_config.meta["rule"])
+        for rule, outcome in zip(self._rules, outcomes, strict=True):
+            _raise_for(outcome)
+            if not outcome.success:
+                failed.append((rule, self._positions(batch, rule, frame)))
+        return failed, result
+
+    def _positions(self, batch: Any, rule: Rule, frame: pd.DataFrame) -> np.ndarray:
+        """Only what failed is asked again with every row: that answer is large."""
+        outcome = batch.validate(
+            rule.expectation,
+            result_format={
+                "result_format": "COMPLETE",
+                "unexpected_index_column_names": [POSITION],
+                "return_unexpected_index_query": False,
+            },
+        )
+        _raise_for(outcome)
+        positions = np.array([int(row[POSITION]) for row in outcome.result["unexpected_index_list"]], dtype=int)
+        if rule.keep_first:
+            columns = rule.expectation.column_list
+            again = frame.loc[positions, columns].duplicated(keep="first").to_numpy()
+            positions = positions[again]
+        return positions
+
+
+def _raise_for(outcome: Any) -> None:
+    info = outcome.exception_info or {}
+    nested = info.values() if info and all(isinstance(v, dict) for v in info.values()) else [info]
+    for one in nested:
+        if one.get("raised_exception"):
+            raise RuntimeError(f"{outcome.expectation_config.type} failed: {one.get('exception_message')}")
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+class _Words(dict[str, Any]):
+    """Values for a reason, written as a person would."""
+
+    def __missing__(self, key: str) -> str:
+        return "unknown"
+
+
+def _said(value: Any) -> str:
+    if value is None or (not isinstance(value, str) and pd.isna(value)):
+        return "unknown"
+    if isinstance(value, pd.Timestamp):
+        return f"{value:%Y-%m-%d}" if value == value.normalize() else f"{value:%Y-%m-%d %H:%M}"
+    if isinstance(value, float | np.floating):
+        return f"{value:,.0f}" if value == round(value) else f"{value:,.2f}"
+    return f"{value:,}" if isinstance(value, int | np.integer) and not isinstance(value, bool) else str(value)[:80]
+
+
+def _reason(rule: Rule, prepared: pd.DataFrame, position: int) -> str:
+    row = prepared.iloc[position]
+    return rule.reason.format_map(_Words({str(name): _said(value) for name, value in row.items()}))
+
+
+def _rejection(rule: Rule, frame: pd.DataFrame, prepared: pd.DataFrame, position: int) -> RejectedRow:
+    column = rule.column
+    if column is None:  # the reason begins with the column
+        column = str(prepared["unreadable"].iloc[position]).split(" ", 1)[0]
+    value = frame[column].iloc[position] if column in frame.columns else None
+    text = None if value is None or (pd.api.types.is_scalar(value) and pd.isna(value)) else str(value)
+    return RejectedRow(frame.index[position], column, text, rule.code, _reason(rule, prepared, position))
+
+
+def _stop(rule: Rule, summary: pd.DataFrame, position: int) -> StoppedPartition:
+    row = summary.iloc[position]
+    day = None if pd.isna(row["date"]) else row["date"].date()
+    return StoppedPartition(str(row["source"]), str(row["account"]), day, rule.code, _reason(rule, summary, position))
+
+
+def _warning(rule: Rule, prepared: pd.DataFrame, positions: np.ndarray, what: str) -> str:
+    examples = "; ".join(dict.fromkeys(_reason(rule, prepared, p) for p in positions[:_EXAMPLES]))
+    return f"{rule.code}: {len(positions)} {what}, e.g. {examples}"
+
+
+def _failure(rule: Rule, prepared: pd.DataFrame, positions: np.ndarray, checked: int) -> dict[str, Any]:
+    return {
+        "code": rule.code,
+        "expectation": rule.expectation.expectation_type,
+        "column": rule.column,
+        "severity": "critical" if rule.is_critical else "warning",
+        "failed": len(positions),
+        "checked": checked,
+        "examples": [_reason(rule, prepared, p) for p in positions[:_EXAMPLES]],
+    }
+
+
+def validate(settings: Settings, table: str, frame: pd.DataFrame) -> GateDecision:
+    """One frame through a gate made for it: for a single check from Python. Runs make one gate and keep it."""
+    return make_gate(settings)(table, frame)
+
+
+def pending(settings: Settings) -> Iterator[Path]:
+    """Results that Data Docs do not show yet."""
+    return docs.pending(settings.home_path / "data_docs")

@@ -1,0 +1,121 @@
+"""Checks of a whole partition: (source, account, date).
+
+A partition stops when most of its rows are faulty, when it holds everything twice, or when its spend is out of all
+proportion to the weeks before. What the warehouse had of that day then stays. Less than that warns.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from great_expectations import expectations as gxe
+
+from expectations.rules import POSITION, Rule
+
+#: More faulty rows than this share, and at least so many, mean that the file is not what it seems.
+REJECTED_LIMIT, REJECTED_FROM = 0.5, 3
+#: So many rows at least before "every row twice" is more than chance.
+COPIES_FROM = 4
+#: A day's rows below this share of the usual number are worth a word, where the usual number is enough to tell.
+FEW_ROWS, ENOUGH_ROWS = 0.2, 20
+#: A day's spend against the median of the days before: worth a word, and impossible.
+SPEND_WARNING, SPEND_LIMIT = 20.0, 1000.0
+#: Days with spend before a median says anything.
+ENOUGH_DAYS = 14
+
+KEYS = ["source", "account", "date"]
+#: What makes two rows of a day the same: everything the platform says, nothing we add.
+_COMPARED = [
+    "source", "account", "date", "period_end", "campaign_id", "campaign_name", "ad_group", "ad_name", "category",
+    "impressions", "clicks", "spend", "conversions", "registrations", "leads", "delivered", "opens",
+]  # fmt: skip
+
+
+def rules(*, with_spend: bool, with_copies: bool = True) -> tuple[Rule, ...]:
+    """The checks of partitions; those on spend and on copies only where the table has such a thing."""
+    found = [
+        Rule(
+            "mostly_faulty",
+            gxe.ExpectColumnValuesToBeBetween(column="rejected_share", max_value=REJECTED_LIMIT),
+            None,
+            "{rejected} of {rows} rows are faulty",
+        ),
+        Rule(
+            "few_rows",
+            gxe.ExpectColumnValuesToBeBetween(column="row_ratio", min_value=FEW_ROWS, severity="warning"),
+            None,
+            "{rows} rows where {usual_rows} are usual",
+        ),
+    ]
+    if with_copies:
+        found.append(
+            Rule(
+                "everything_twice",
+                gxe.ExpectColumnValuesToBeBetween(column="copied_rows", max_value=0),
+                None,
+                "each of the {rows} rows appears more than once: the export may be in the file twice",
+            )
+        )
+    if with_spend:
+        found += [
+            Rule(
+                "spend_out_of_proportion",
+                gxe.ExpectColumnValuesToBeBetween(column="spend_ratio", max_value=SPEND_LIMIT),
+                "spend",
+                "spend of {spend_base} where {usual_spend} a day was usual: the unit may be wrong",
+            ),
+            Rule(
+                "spend_jump",
+                gxe.ExpectColumnValuesToBeBetween(column="spend_ratio", max_value=SPEND_WARNING, severity="warning"),
+                "spend",
+                "spend of {spend_base} where {usual_spend} a day was usual",
+            ),
+        ]
+    return tuple(found)
+
+
+def summarise(frame: pd.DataFrame, rejected: np.ndarray, usual: pd.DataFrame | None) -> pd.DataFrame:
+    """One row per partition of a prepared frame.
+
+    Args:
+        rejected: whether each row is, shape (rows,).
+        usual: per source and account what the weeks before had a day: ``usual_rows``, ``usual_spend``, ``usual_days``.
+    """
+    compared = [column for column in _COMPARED if column in frame and frame[column].notna().any()]
+    figures = [c for c in ("impressions", "delivered", "quantity") if c in frame]
+    telling = frame[figures].fillna(0).gt(0).any(axis=1) if figures else pd.Series(True, index=frame.index)
+    work = frame[KEYS].assign(
+        rejected=rejected,
+        copied=(frame.duplicated(compared, keep=False) & telling).to_numpy(),
+        spend=frame.get("spend_base", np.nan),
+        is_partial=frame.get("is_partial", pd.Series(False, index=frame.index)).eq(True),
+    )
+    grouped = work.groupby(KEYS, dropna=False, sort=True, observed=True)
+    summary = grouped.agg(
+        rows=("rejected", "size"),
+        rejected=("rejected", "sum"),
+        copied=("copied", "sum"),
+        spend_base=("spend", "sum"),
+        is_partial=("is_partial", "any"),
+    ).reset_index()
+    telling_share = summary["rejected"] >= REJECTED_FROM
+    summary["rejected_share"] = np.where(telling_share, summary["rejected"] / summary["rows"], 0.0)
+    all_copied = (summary["copied"] == summary["rows"]) & (summary["rows"] >= COPIES_FROM)
+    summary["copied_rows"] = np.where(all_copied, summary["copied"], 0)
+    for column in ("usual_rows", "usual_spend", "usual_days"):
+        summary[column] = np.nan
+    if usual is not None and not usual.empty:
+        summary = summary.drop(columns=["usual_rows", "usual_spend", "usual_days"]).merge(
+            usual, on=["source", "account"], how="left"
+        )
+    enough = summary["usual_days"] >= ENOUGH_DAYS
+    summary["row_ratio"] = np.where(
+        enough & (summary["usual_rows"] >= ENOUGH_ROWS) & ~summary["is_partial"],
+        summary["rows"] / summary["usual_rows"],
+        np.nan,
+    )
+    summary["spend_ratio"] = np.where(
+        enough & (summary["usual_spend"] > 0), summary["spend_base"] / summary["usual_spend"], np.nan
+    )
+    summary[POSITION] = np.arange(len(summary))
+    return summary
