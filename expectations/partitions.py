@@ -74,6 +74,13 @@ def rules(*, with_spend: bool, with_copies: bool = True) -> tuple[Rule, ...]:
     return tuple(found)
 
 
+def _daily_spend(frame: pd.DataFrame) -> pd.Series:
+    """Spend of rows that stand for one day; a report over weeks compares with no day."""
+    if "spend_base" not in frame:
+        return pd.Series(np.nan, index=frame.index)
+    return frame["spend_base"].where(frame["period_end"] == frame["date"])
+
+
 def summarise(frame: pd.DataFrame, rejected: np.ndarray, usual: pd.DataFrame | None) -> pd.DataFrame:
     """One row per partition of a prepared frame.
 
@@ -87,7 +94,7 @@ def summarise(frame: pd.DataFrame, rejected: np.ndarray, usual: pd.DataFrame | N
     work = frame[KEYS].assign(
         rejected=rejected,
         copied=(frame.duplicated(compared, keep=False) & telling).to_numpy(),
-        spend=frame.get("spend_base", np.nan),
+        spend=_daily_spend(frame),
         is_partial=frame.get("is_partial", pd.Series(False, index=frame.index)).eq(True),
     )
     grouped = work.groupby(KEYS, dropna=False, sort=True, observed=True)
