@@ -189,6 +189,42 @@ def test_what_a_killed_supervisor_leaves_is_ended_before_the_next_starts(home: S
         assert status(home).phase == "running"
 
 
+#: Starts a worker that carries no mark and lives in a session of its own.
+ARBITER = """
+import subprocess, sys, time
+worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True, env={})
+open(sys.argv[1], "w").write(str(worker.pid))
+time.sleep(600)
+"""
+
+
+def test_a_worker_without_a_mark_in_a_session_of_its_own_is_found(home: Settings, tmp_path: Path):
+    """Programs that set their title wipe their environment, and an arbiter that is killed leaves its workers."""
+    spec = Spec("arbiter", (sys.executable, "-c", ARBITER, str(tmp_path / "child")))
+    with Supervisor(home) as running:
+        running.start([spec])
+        wait_for(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text())
+        worker = ProcessId.of(int((tmp_path / "child").read_text()))
+        arbiter = status(home).processes[0].process
+        assert worker
+        assert arbiter
+        os.kill(arbiter.pid, signal.SIGKILL)
+        assert running._running["arbiter"].child
+        running._running["arbiter"].child.wait()
+        assert worker.is_alive()
+        running.look()
+        assert not worker.is_alive()
+
+
+def test_readers_of_a_log_are_left_alone(home: Settings):
+    with Supervisor(home) as running:
+        running.start([web()])
+        reader = subprocess.Popen(["tail", "-f", status(home).processes[0].log], stdout=subprocess.DEVNULL)
+    assert reader.poll() is None
+    reader.kill()
+    reader.wait()
+
+
 def test_down_stops_a_supervisor_and_what_a_killed_one_left(home: Settings, tmp_path: Path):
     process = run_supervisor(home, tmp_path / "child")
     wait_for(lambda: status(home).phase == "running")

@@ -36,7 +36,7 @@ ACCOUNTS: Final = ("postgres", "pgserver", "nobody")
 
 #: Longest path of a unix socket on Linux (108) and macOS (104), end mark included.
 SOCKET_PATH_LIMIT: Final = 103
-_SOCKET: Final = ".s.PGSQL.5432"
+SOCKET_NAME: Final = ".s.PGSQL.5432"
 
 #: Recovery after a crash replays at most ``max_wal_size``; slow disks need minutes for that.
 READY_TIMEOUT: Final = 300.0
@@ -64,6 +64,11 @@ class Postgres:
         self.log_file = log_file
         self.durable = durable
         self._child: subprocess.Popen[bytes] | None = None
+
+    @staticmethod
+    def program() -> str:
+        """The path of the server's program."""
+        return _program("postgres")
 
     # --- state ------------------------------------------------------------------------------------------------------
 
@@ -102,10 +107,10 @@ class Postgres:
         """
         if self.running():
             return
-        if len(str(self.sockets / _SOCKET)) > SOCKET_PATH_LIMIT:
+        if len(str(self.sockets / SOCKET_NAME)) > SOCKET_PATH_LIMIT:
             raise ConfigurationError(
                 f"the socket's folder {self.sockets} is too long for a unix socket; set TURNOUT_RUNTIME_DIR to a "
-                f"folder whose path has at most {SOCKET_PATH_LIMIT - len(_SOCKET) - len('/pg/')} characters"
+                f"folder whose path has at most {SOCKET_PATH_LIMIT - len(SOCKET_NAME) - len('/pg/')} characters"
             )
         account = self._account()
         self._prepare(account)
@@ -217,7 +222,7 @@ class Postgres:
                 stop(orphan, [(signal.SIGQUIT, 2.0), (signal.SIGKILL, 5.0)])
             pid_file.unlink()
             log.warning("cleared what a killed PostgreSQL left", data=str(self.data), orphans=len(orphans))
-        socket = self.sockets / _SOCKET
+        socket = self.sockets / SOCKET_NAME
         if socket.exists():
             try:
                 psycopg.connect(host=str(self.sockets), user=SUPERUSER, dbname="postgres", connect_timeout=2).close()

@@ -52,6 +52,11 @@ class RedisServer:
         """Says where the running server listens: another process may have started it elsewhere."""
         return self.data / "socket"
 
+    @staticmethod
+    def program() -> str:
+        """The path of the server's program."""
+        return _program()
+
     def running(self) -> ProcessId | None:
         """The server's process, whoever started it."""
         try:
@@ -120,7 +125,7 @@ class RedisServer:
             ServerError: it ended, or took longer than ``timeout`` seconds.
         """
         deadline = time.monotonic() + timeout
-        client = _impatient_client(self.url())
+        client = impatient_client(self.url())
         try:
             while True:
                 try:
@@ -155,7 +160,7 @@ class RedisServer:
             stop(orphan, [(signal.SIGTERM, 30.0), (signal.SIGKILL, 5.0)])
         if not self.socket.exists():
             return
-        client = _impatient_client(f"unix://{self.socket}")
+        client = impatient_client(f"unix://{self.socket}")
         try:
             client.ping()
         except redis.BusyLoadingError as error:
@@ -171,7 +176,7 @@ class RedisServer:
             client.close()
 
 
-def _impatient_client(url: str) -> redis.Redis:
+def impatient_client(url: str) -> redis.Redis:
     """A client that says at once that nobody answers; by default it would try again for seconds."""
     return redis.Redis.from_url(url, socket_timeout=5, retry=Retry(NoBackoff(), 0))
 

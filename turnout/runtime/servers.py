@@ -89,7 +89,7 @@ def revive(settings: Settings) -> list[str]:
     Raises:
         ServerError: one does not start.
     """
-    dead = [s for s in _without_url(settings, embedded_servers(settings)) if not s.running()]
+    dead = [s for s in without_url(settings, embedded_servers(settings)) if not s.running()]
     if not dead:
         return []
     with _lock(settings.home_path / "servers.lock", fcntl.LOCK_EX):
@@ -102,9 +102,15 @@ def revive(settings: Settings) -> list[str]:
     return names
 
 
-def _without_url(settings: Settings, servers: tuple[Postgres, RedisServer]) -> list[Postgres | RedisServer]:
+def without_url(settings: Settings, servers: tuple[Postgres, RedisServer]) -> list[Postgres | RedisServer]:
     """Those that the settings leave to us."""
-    return [s for s, url in zip(servers, (settings.database_url, settings.redis_url), strict=True) if url is None]
+    postgres, redis_server = servers
+    wanted: list[Postgres | RedisServer] = []
+    if settings.database_url is None:
+        wanted.append(postgres)
+    if settings.redis_url is None:
+        wanted.append(redis_server)
+    return wanted
 
 
 def in_use(settings: Settings) -> bool:
@@ -125,7 +131,7 @@ def embedded(settings: Settings, *, durable: bool = True) -> Iterator[Settings]:
     home = settings.home_path
     home.mkdir(parents=True, exist_ok=True)
     postgres, redis_server = servers = embedded_servers(settings, durable=durable)
-    wanted = _without_url(settings, servers)
+    wanted = without_url(settings, servers)
     with ExitStack() as using:
         with _lock(home / "servers.lock", fcntl.LOCK_EX):
             try:

@@ -67,6 +67,8 @@ def mlflow_spec(settings: Settings) -> Spec:
             "MLFLOW_BACKEND_STORE_URI": settings.url_string("mlflow"),
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "DO_NOT_TRACK": "true",
+            # Its job queue is for evaluating language models: seven more processes and half a gigabyte.
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         },
         healthy=f"{url}/health",
         url=url,

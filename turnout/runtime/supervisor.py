@@ -1,9 +1,9 @@
 """Long-running processes: start together, wait until healthy, restart after a crash, stop for good.
 
 One supervisor per ``TURNOUT_HOME`` at a time, held apart by a lock of the kernel (``supervisor.lock``). It writes what
-it runs to ``run/state.json``, which ``turnout status`` reads, and gives every process a mark in its environment. What a
-killed supervisor leaves running is found by that mark, children and grandchildren alike, and ended before anything is
-started again; a process number alone is never trusted, for the system gives it to others.
+it runs to ``run/state.json``, which ``turnout status`` reads. What a killed supervisor leaves running, children and
+grandchildren alike, is found by several traces (:func:`family`) and ended before anything is started again; a process
+number alone is never trusted, for the system gives it to others.
 
 Two ways to run: in the foreground (``with Supervisor(…)``, :func:`run`), or behind (:func:`up`, :func:`down`).
 """
@@ -20,7 +20,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
@@ -303,7 +303,7 @@ class Supervisor:
                 running.crashes += 1
                 running.child, running.restart_at = None, time.monotonic() + pause
                 log.warning("process ended", name=running.spec.name, how=_exit(code), restart_in_seconds=pause)
-                _end_group(running.status.process, signal.SIGKILL)  # what it left of its group
+                end(family(self.settings, [running.status], marked=False), patience=0)  # what it left behind
                 running.status.pid = running.status.started = None
                 self._report(running, "restarting", running.started_at)
             elif running.child is None and running.status.state == "restarting":
@@ -323,21 +323,18 @@ class Supervisor:
         if self._phase in ("failed", "stopped"):
             return
         alive = [r for r in self._running.values() if r.child is not None]
+        # Looked up while all are alive: a worker in a session of its own is found by its parent.
+        everything = family(self.settings, [r.status for r in alive])
         for running in alive:
-            self._report(running, "stopping", running.started_at)
-            _end_group(running.status.process, signal.SIGTERM)
-        deadline = time.monotonic() + STOP_PATIENCE
+            if running.status.state != "failed":
+                self._report(running, "stopping", running.started_at)
+        end(everything, first=[r.status.process for r in alive if r.status.process])
         for running in alive:
             assert running.child is not None
-            try:
-                running.child.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                log.warning("process does not end, killed", name=running.spec.name)
-            _end_group(running.status.process, signal.SIGKILL)
             running.child.wait(10)
             running.child = None
-            self._report(running, "failed" if running.status.state == "failed" else "stopped", running.started_at)
-        sweep(self.settings)
+            if running.status.state != "failed":
+                self._report(running, "stopped", running.started_at)
         self._phase = phase
         self._write()
 
@@ -527,32 +524,85 @@ def process_url(settings: Settings, name: str) -> str | None:
 
 
 def sweep(settings: Settings) -> list[ProcessId]:
-    """End processes that carry this home's mark: only the holder of the lock may call it. Returns those found.
+    """End what a killed supervisor of this home left: only the holder of the lock may call it. Returns those found.
 
     Raises:
         TurnoutError: one of them does not end.
     """
-    found = list(_marked(settings.home_path))
-    for process in found:
-        process.signal(signal.SIGTERM)
-    deadline = time.monotonic() + STOP_PATIENCE / 2
-    for process in found:
-        if not process.wait_gone(max(0.05, deadline - time.monotonic())):
-            process.signal(signal.SIGKILL)
-            if not process.wait_gone(10):
-                raise TurnoutError(f"process {process.pid} of an earlier run does not end")
+    found = leftovers(settings)
     if found:
+        recorded = _read_state(settings)
+        leaders = [p.process for p in recorded.processes if p.process] if recorded else []
+        end(found, first=leaders)
         log.warning("ended processes of an earlier run", count=len(found))
     return found
 
 
-def _marked(home: Path) -> Iterator[ProcessId]:
-    mine = {os.getpid(), *(p.pid for p in psutil.Process().parents())}
+def leftovers(settings: Settings) -> list[ProcessId]:
+    """Processes of this home's last supervisor, to be called when no supervisor runs."""
+    recorded = _read_state(settings)
+    return family(settings, recorded.processes if recorded else [])
+
+
+def family(settings: Settings, recorded: Sequence[ProcessStatus], *, marked: bool = True) -> list[ProcessId]:
+    """Everything alive that belongs to some recorded processes, whoever is its parent now.
+
+    No single trace is enough: programs that change their title wipe their environment, workers open sessions of their
+    own, and parents die first. So a process belongs when it is recorded itself, is in the session or group of one,
+    writes to one's log, carries this home's mark, or descends from one that belongs.
+    """
+    leaders: dict[int, ProcessId] = {}
+    for leader in (status.process for status in recorded):
+        # A number that went to another process says that all of the old session is gone.
+        if leader and (leader.is_alive() or ProcessId.of(leader.pid) is None):
+            leaders[leader.pid] = leader
+    logs = {path for status in recorded for path in (status.log, f"{status.log}.1")}
+    servers = [server.running() for server in embedded_servers(settings)]
+    spared = {os.getpid(), *(p.pid for p in psutil.Process().parents()), *(s.pid for s in servers if s)}
+    found: dict[int, ProcessId] = {}
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
-            marked = process.pid not in mine and process.environ().get(MARK) == str(home)
-            if marked and (found := ProcessId.of(process.pid)):
-                yield found
+            if process.pid not in spared and (
+                process.pid in leaders
+                or _in_session(process, leaders)
+                or (marked and process.environ().get(MARK) == str(settings.home_path))
+                or _writes(process, logs)
+            ):
+                for member in (process, *process.children(recursive=True)):
+                    if member.pid not in spared and (alive := ProcessId.of(member.pid)):
+                        found[member.pid] = alive
+    return list(found.values())
+
+
+def _in_session(process: psutil.Process, leaders: Mapping[int, ProcessId]) -> bool:
+    leader = leaders.get(os.getsid(process.pid)) or leaders.get(os.getpgid(process.pid))
+    return leader is not None and process.create_time() > leader.started - 2
+
+
+def _writes(process: psutil.Process, paths: set[str]) -> bool:
+    # Somebody who reads a log, with tail -f or an editor, is none of ours.
+    return any(f.path in paths and getattr(f, "mode", "a") != "r" for f in process.open_files())
+
+
+def end(processes: Sequence[ProcessId], *, first: Sequence[ProcessId] = (), patience: float = STOP_PATIENCE) -> None:
+    """End processes: ``first`` are asked and waited for, then the others, then whoever is left is killed.
+
+    Raises:
+        TurnoutError: one of them survives even that.
+    """
+    deadline = time.monotonic() + patience
+    for batch in (first, processes):
+        for process in batch:
+            process.signal(signal.SIGTERM)
+        for process in batch:
+            process.wait_gone(max(0.0, deadline - time.monotonic()))
+    for process in processes:
+        if process.is_alive():
+            log.warning("process does not end, killed", pid=process.pid)
+            process.signal(signal.SIGKILL)
+    for process in processes:
+        if not process.wait_gone(10):
+            raise TurnoutError(f"process {process.pid} does not end")
 
 
 # --- ports ------------------------------------------------------------------------------------------------------------
@@ -622,15 +672,6 @@ def _read_state(settings: Settings) -> Status | None:
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------------
-
-
-def _end_group(process: ProcessId | None, number: signal.Signals) -> None:
-    """Signal a process group by its leader's number, which stays reserved while any member lives."""
-    if process is None:
-        return
-    with suppress(ProcessLookupError, PermissionError):
-        if ProcessId.of(process.pid) is None or process.is_alive():
-            os.killpg(process.pid, number)
 
 
 def _cut_log(path: Path) -> None:
