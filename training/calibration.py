@@ -163,5 +163,5 @@ def conformal_factor(z: ArrayLike, *, prior: float) -> float:
     for level in _LEVELS:
         rank = min(int(np.ceil((n + 1) * level)), n)
         ratios.append(size[rank - 1] / float(ndtri((1 + level) / 2)))
-    log_factor = float(np.log(max(np.mean(ratios), 1e-3))) * n / (n + prior)
-    return float(np.clip(np.exp(log_factor), *_SCALE_RANGE))
+    ratio = float(np.clip(np.mean(ratios), *_SCALE_RANGE))
+    return float(ratio ** (n / (n + prior)))

@@ -334,21 +334,27 @@ def _matrix(dataset: Dataset, means: Floats, phi: float) -> xgboost.DMatrix:
         label=np.clip(y, np.maximum(means - limit, 0.0), means + limit),
         weight=_weights(dataset, means, phi),
         base_margin=np.log(means),
-        feature_names=list(dataset.feature_names),
         nthread=1,
     )
 
 
 def _empty_booster(names: tuple[str, ...]) -> Any:
-    nothing = xgboost.DMatrix(np.zeros((1, len(names)), dtype=np.float32), label=[1.0], feature_names=list(names))
-    return xgboost.train(dict(TREE_PARAMETERS), nothing, num_boost_round=0)
+    nothing = xgboost.DMatrix(np.zeros((1, len(names)), dtype=np.float32), label=[1.0], nthread=1)
+    return _named(xgboost.train({**TREE_PARAMETERS, "nthread": 1}, nothing, num_boost_round=0), names)
+
+
+def _named(booster: Any, names: tuple[str, ...]) -> Any:
+    """Names are given to the finished trees: during training XGBoost would check them again with every tree."""
+    booster.feature_names = list(names)
+    return booster
 
 
 def _grow(dataset: Dataset, means: Floats, phi: float, rounds: int, *, seed: int, threads: int) -> Any:
     if rounds == 0 or dataset.rows.empty:
         return _empty_booster(dataset.feature_names)
     settings = {**TREE_PARAMETERS, "seed": seed, "nthread": _threads(len(dataset.rows), threads)}
-    return xgboost.train(settings, _matrix(dataset, means, phi), num_boost_round=rounds)
+    booster = xgboost.train(settings, _matrix(dataset, means, phi), num_boost_round=rounds)
+    return _named(booster, dataset.feature_names)
 
 
 def _threads(rows: int, threads: int) -> int:
