@@ -221,7 +221,7 @@ def _probe(container: _Container, max_line_bytes: int) -> _Probe:
         if encoding is None and b"\x00" in head:
             _refuse("not_a_table", "this is a binary file; export the table as CSV or XLSX", container.name)
         start = head[:400].decode(encoding or "utf-8", errors="replace").lstrip("\ufeff \t\r\n")
-        if start.startswith(("[", "{")) and re.match(r"(\[\s*(\{|\])|\{\s*(\"|\}))", start):
+        if start.startswith(("[", "{")) and re.match(r"\[\s*[\[{\]]|\{\s*[\"}]", start):
             return _Probe("json", encoding or "utf-8")
         if start[:200].lower().startswith(("<!doctype", "<html", "<?xml")):
             _refuse(
@@ -438,17 +438,14 @@ class _XlsxSource(_Source):
     sheet: str
 
     def rows(self, table: RawTable | None) -> Iterator[Row]:
-        workbook = _open_workbook(self.path, self.file)
-        try:
-            sheet = workbook[self.sheet]
+        with _workbook(self.path, self.file) as book:
+            sheet = book[self.sheet]
             sheet.reset_dimensions()  # exporters write wrong dimensions; the rows themselves tell
             total = max(sheet.max_row or 0, 1)
             for number, cells in enumerate(_sheet_rows(sheet, self.file, self.sheet), start=1):
                 if table is not None and not number & 0xFF:
                     table.bytes_read = min(table.size, table.size * number // max(total, number))
                 yield Row(number, [_xlsx_cell(c) for c in cells])
-        finally:
-            workbook.close()
 
 
 def _sheet_rows(sheet: Any, file: str, name: str) -> Iterator[Sequence[Any]]:
@@ -475,16 +472,22 @@ def _xlsx_cell(value: Any) -> Cell:
     return Formula(text if isinstance(text, str) and text.startswith("=") else "=…")
 
 
-def _open_workbook(path: Path, file: str) -> Any:
+@contextmanager
+def _workbook(path: Path, file: str) -> Iterator[Any]:
     import openpyxl
 
-    try:
-        return openpyxl.load_workbook(path, read_only=True, data_only=False)
-    except Exception as error:
-        # openpyxl raises whatever its XML parser meets: KeyError, ValueError, BadZipFile, ParseError, …
-        raise InputError(
-            [Problem("damaged", f"the workbook cannot be opened ({error}); save it again as .xlsx", file=file)]
-        ) from error
+    with _explained(file), path.open("rb") as stream:  # as a stream: openpyxl goes by the name otherwise
+        try:
+            book = openpyxl.load_workbook(stream, read_only=True, data_only=False)
+        except Exception as error:
+            # openpyxl raises whatever its XML parser meets: KeyError, ValueError, BadZipFile, ParseError, …
+            raise InputError(
+                [Problem("damaged", f"the workbook cannot be opened ({error}); save it again as .xlsx", file=file)]
+            ) from error
+        try:
+            yield book
+        finally:
+            book.close()
 
 
 @dataclass
@@ -619,17 +622,19 @@ def _open_text(container: _Container, max_line_bytes: int, synonyms: Synonyms) -
         yield _open_json(container, encoding, max_line_bytes, synonyms)
         return
     best: tuple[tuple[float, float], _CsvSource, list[Row]] | None = None
+    broken: InputError | None = None
     for delimiter in _hinted_delimiter(container, encoding, max_line_bytes) or _DELIMITERS:
         source = _CsvSource(container, encoding, delimiter, max_line_bytes)
         try:
             head = list(itertools.islice(source.rows(None), _HEADER_SEARCH_ROWS))
-        except InputError:
-            if delimiter == _DELIMITERS[-1] and best is None:
-                raise
+        except InputError as error:
+            broken = broken or error
             continue
         fit = _delimiter_fit(head, synonyms)
         if best is None or fit > best[0]:
             best = (fit, source, head)
+    if broken is not None and (best is None or best[0] == (0.0, 0.0)):
+        raise broken
     assert best is not None
     _, source, head = best
     yield _table(
@@ -678,11 +683,8 @@ def _open_json(container: _Container, encoding: str, max_element: int, synonyms:
 
 
 def _open_xlsx(path: Path, synonyms: Synonyms) -> Iterator[RawTable]:
-    workbook = _open_workbook(path, path.name)
-    try:
-        names = [s.title for s in workbook.worksheets]
-    finally:
-        workbook.close()
+    with _workbook(path, path.name) as book:
+        names = [s.title for s in book.worksheets]
     empty = True
     for name in names:
         source = _XlsxSource(path, path.name, name)
