@@ -49,6 +49,16 @@ COUNTS = ("impressions", "clicks", "clicks_all")
 FRACTIONS = ("conversions", "results", "registrations", "leads")
 TEXTS = ("campaign", "ad_group", "ad", "campaign_type", "result_kind", "account")
 _DAMAGED_ID = re.compile(r"^\d(?:[.,]\d+)?E\+?\d+$", re.IGNORECASE)
+_CURRENCY_WORDS = {
+    "円": "JPY",
+    "yen": "JPY",
+    "日本円": "JPY",
+    "¥": "JPY",
+    "￥": "JPY",
+    "$": "USD",
+    "€": "EUR",
+    "euro": "EUR",
+}
 _CURRENCY_CODE = re.compile(r"^[A-Z]{3}$")
 
 
@@ -89,9 +99,12 @@ def parse_currency(cell: Cell) -> str | None:
         CellError: ``not_a_currency``.
     """
     text = parse_text(cell)
-    if text is not None and not _CURRENCY_CODE.match(text.upper()):
+    if text is None:
+        return None
+    code = _CURRENCY_WORDS.get(text.casefold(), text.upper())
+    if not _CURRENCY_CODE.match(code):
         raise CellError("not_a_currency", f"{text!r} is not a currency; write an ISO code such as JPY or USD")
-    return text.upper() if text else None
+    return code
 
 
 @dataclass
