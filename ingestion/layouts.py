@@ -30,6 +30,7 @@ from ingestion.values import (
     fold,
     is_unknown,
     language_mark,
+    shown,
 )
 from turnout.errors import InputError, Problem
 from turnout.settings import Settings
@@ -146,14 +147,14 @@ class Layout(ABC):
         ]
 
     def kept(self, fields: Mapping[str, Column], row: Row, synonyms: Synonyms) -> dict[str, str]:
-        """The cells of a row that a quarantine may hold: known fields only, nothing personal, addresses struck out."""
+        """The cells of a row that a quarantine may hold: known fields, and of these no personal cell."""
         kept: dict[str, str] = {}
         for name, column in fields.items():
             if name in self.private or synonyms.personal(column.name) or column.index >= len(row.cells):
                 continue
             cell = row.cells[column.index]
-            if cell is not None and cell != "":
-                kept[column.title] = scrub(str(cell))[:500]
+            if cell is not None and cell != "" and scrub(text := str(cell)) == text:
+                kept[column.title] = text[:500]
         return kept
 
 
@@ -356,7 +357,11 @@ def too_wide(table: RawTable, row: Row) -> Rejected | None:
 
 
 def problem_of(table: RawTable, row: Row, column: Column, error: CellError) -> Problem:
-    """The problem of one cell, with addresses and numbers of persons struck out."""
+    """The problem of one cell. A cell with somebody's address or telephone number in it is not quoted at all."""
     cell = row.cells[column.index] if column.index < len(row.cells) else None
-    value = None if cell is None else scrub(str(cell))[:200]
-    return table.problem(error.code, scrub(error.message), row=row.number, column=column.title, value=value)
+    value = None if cell is None else str(cell)
+    message = error.message
+    if value is not None and scrub(value) != value:
+        value, message = None, message.replace(shown(cell), "a cell with an address or telephone number in it")
+    value = None if value is None else value[:200]
+    return table.problem(error.code, scrub(message), row=row.number, column=column.title, value=value)

@@ -300,7 +300,7 @@ class Registrations(Layout):
             attended = values["attended"] if values["attended"] is not None else attended
         elif status == "confirmed" and attended is not False:
             attended = (attended is True) if tickets.recorded(ticket) else None
-        label = values.get("event_code") or values.get("event") or context.event or ""
+        label = " ".join(filter(None, (values.get("event_code"), values.get("event")))) or context.event or ""
         source = values.get("source")
         return {
             "date": day,
