@@ -7,7 +7,8 @@ hours, results). These rules decide between them; every consumer reads the views
 ``ad_counted``
     Rows of ``ad_performance`` that count. A row that covers a period (a report without a day column) counts only where
     no daily row of its campaign falls into the period. Of overlapping periods of one campaign the longest counts; of
-    equally long ones the one fetched last.
+    equally long ones the one fetched last. The claim is what the platform calls a registration, else its leads, else
+    its conversions.
 ``mail_counted``
     Rows of ``email_performance`` that count. Categories overlap, so per event, tactic and account only the category
     with the most deliveries counts.
@@ -70,12 +71,12 @@ WITH period AS (
     )
 ), ad AS (
     SELECT organisation, source, account, campaign_id, date, period_end, impressions, clicks, spend_base,
-           coalesce(registrations, conversions, leads) AS registrations_claimed
+           coalesce(registrations, nullif(leads, 0), conversions, leads) AS registrations_claimed
     FROM {SCHEMA}.ad_performance
     WHERE period_end = date
     UNION ALL
     SELECT a.organisation, a.source, a.account, a.campaign_id, a.date, a.period_end, a.impressions, a.clicks,
-           a.spend_base, coalesce(a.registrations, a.conversions, a.leads)
+           a.spend_base, coalesce(a.registrations, nullif(a.leads, 0), a.conversions, a.leads)
     FROM {SCHEMA}.ad_performance a
     JOIN counted USING (organisation, source, account, campaign_id, date, period_end)
 )
