@@ -29,6 +29,7 @@ from ingestion.layouts import (
     problem_of,
     too_wide,
 )
+from ingestion.personal import scrub
 from ingestion.reading import Column, RawTable, Row
 from ingestion.records import Blank, Outcome, Record, Rejected, Total
 from ingestion.sheet_cells import (
@@ -221,6 +222,7 @@ class OrganiserSheet(Layout):
             return self._outside(row, reading)
         reading.noticed.clear()
         values, problems = self._values(row, cells, reading)
+        key = self._key(values, problems, reading)
         if not problems:
             build = {
                 "events": self._event,
@@ -241,7 +243,7 @@ class OrganiserSheet(Layout):
             tuple(problems),
             self.kept(fields, row, synonyms),
             date=day[0] if isinstance(day, tuple) else None,
-            key=self._key(values, problems, reading),
+            key=key,
         )
 
     def _total(self, row: Row, reading: _Reading) -> str | None:
@@ -318,6 +320,8 @@ class OrganiserSheet(Layout):
         first = reading.first_rows.setdefault(key, (row.number, record))
         if first[0] == row.number:
             return None
+        name = reading.fields[self.required[0]]
+        value = scrub(str(row.cells[name.index]))[:200]
         what = {
             "events": "an event of this name and date",
             "tactic_results": "this tactic with this event and audience",
@@ -329,6 +333,8 @@ class OrganiserSheet(Layout):
                 "duplicate",
                 f"the same as row {first[0]}, which is stored; this copy is not counted again",
                 row=row.number,
+                column=name.title,
+                value=value,
             )
         differing = [n for n in record if record[n] != first[1][n]]
         titles = ", ".join(reading.fields[n].title for n in differing if n in reading.fields) or ", ".join(differing)
@@ -340,6 +346,8 @@ class OrganiserSheet(Layout):
             "duplicate_conflict",
             f"{what} already stands in row {first[0]}, which is stored, and differs in {titles}; {hint}",
             row=row.number,
+            column=name.title,
+            value=value,
         )
 
     # --- what each sheet makes of a row ---------------------------------------------------------------------------

@@ -60,7 +60,7 @@ REFUSED_ROWS = [
     ("06_date_in_1900.csv", ["日付の見本 良い行"], 3, "開催日", "date_out_of_range", "'1900/1/1' is outside of"),
     ("10_formula.csv", ["数式の見本 良い行"], 3, "目標申込数", "formula", "'=1+1' is a formula, not a value"),
     (
-        "05_duplicate_event.csv", ["重複の見本", "重複の見本"], 3, None, "duplicate_conflict",
+        "05_duplicate_event.csv", ["重複の見本", "重複の見本"], 3, "イベント名", "duplicate_conflict",
         "an event of this name and date already stands in row 2, which is stored, and differs in 実際申込数",
     ),
 ]  # fmt: skip
@@ -68,7 +68,7 @@ REFUSED_ROWS = [
 
 @pytest.mark.parametrize(("name", "loaded", "row", "column", "code", "words"), REFUSED_ROWS)
 def test_a_bad_row_goes_to_quarantine_and_the_good_ones_are_loaded(
-    engine: Engine, ingest: Ingest, name: str, loaded: list[str], row: int, column: str | None, code: str, words: str
+    engine: Engine, ingest: Ingest, name: str, loaded: list[str], row: int, column: str, code: str, words: str
 ):
     report = ingest(SAMPLES / name)
     (file,) = report.files
