@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from training.attendance import show_up_rates
 from training.calibration import Spread, calibrate, standardised
-from training.dataset import Dataset, History
+from training.dataset import Dataset, History, demand_index_of
 from training.estimator import Fitted, fit
-from training.organic import fit_organic, forecast
+from training.pooling import forecast_organic
 from training.yardsticks import YARDSTICKS, predictions
 from turnout.scoring.demand import ORGANIC_GUESS
 from turnout.scoring.predictive import Chosen, predictive
@@ -133,19 +133,11 @@ def _predict_rows(
     )
 
 
-def demand_index_of(events: pd.DataFrame) -> Floats:
-    """The index forecast when each event was planned; 1 where none was."""
-    if "demand_index" not in events.columns:
-        return np.ones(len(events))
-    return events["demand_index"].fillna(1.0).to_numpy(dtype=np.float64)
-
-
 def _predict_events(fitted: Fitted, earlier: History, whole: History, rows: pd.DataFrame, fold: int) -> pd.DataFrame:
-    organic = fit_organic(earlier.events, demand_index_of(earlier.events))
     rates = show_up_rates(earlier.events)
     by_event = {str(key): group for key, group in rows.groupby("event_id", sort=False)}
     events = whole.events.loc[list(by_event)]
-    baseline = forecast(organic, events, demand_index_of(events))
+    baseline = forecast_organic(fitted.organic, events, demand_index_of(events))
     records: list[dict[str, Any]] = []
     for (event_id, event), mean, log_sd in zip(
         events.to_dict("index").items(), baseline.mean, baseline.log_sd, strict=True

@@ -156,6 +156,13 @@ class Dataset:
         return hasher.hexdigest()[:32]
 
 
+def demand_index_of(events: pd.DataFrame) -> NDArray[np.float64]:
+    """The index forecast when each event was planned; 1 where none was."""
+    if "demand_index" not in events.columns:
+        return np.ones(len(events))
+    return events["demand_index"].fillna(1.0).to_numpy(dtype=np.float64)
+
+
 def columns_of(rows: pd.DataFrame) -> dict[str, NDArray[Any]]:
     """The columns of a frame as arrays, for :func:`turnout.scoring.design_matrix`."""
     return {str(name): rows[name].to_numpy() for name in rows.columns}
@@ -374,8 +381,14 @@ def with_features(settings: Settings, dataset: Dataset) -> Dataset:
         return replace(dataset, rows=unknown, notes=(*dataset.notes, "the feature store holds no features yet"))
     index = demand["demand_index"].to_numpy(dtype=np.float64)
     index = np.where(np.isfinite(index) & (index > 0), index, 1.0)
-    events = events.assign(demand_index=index)
     rows = response[[*rows.columns, *names.RESPONSE_FEATURES]].copy()
+    return with_index(replace(dataset, rows=rows), index)
+
+
+def with_index(dataset: Dataset, index: NDArray[np.float64]) -> Dataset:
+    """The dataset with a demand index per event of its history, shape (events,)."""
+    events = dataset.history.events.assign(demand_index=index)
+    rows = dataset.rows.copy()
     rows["demand_index"] = rows["event_id"].map(events["demand_index"]).to_numpy(dtype=np.float64)
     return replace(dataset, rows=rows, history=replace(dataset.history, events=events))
 

@@ -13,7 +13,7 @@ The last step, ``until``, is the model that is registered.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -26,10 +26,10 @@ from sqlalchemy import Engine, select
 from feature_repo import names
 from training import registry as models
 from training.attendance import pacing_curves, show_up_rates
-from training.dataset import PLANNING_DAYS, Dataset, assemble, load_history
-from training.estimator import Fitted, fit_pooling
-from training.organic import fit_organic, forecast
+from training.dataset import PLANNING_DAYS, Dataset, assemble, load_history, with_index
+from training.estimator import Fitted
 from training.outlook import FEWEST_EVENTS, Outlook, forecast_index
+from training.pooling import Pooled, fit_pooling, forecast_organic
 from training.registry import Card, ModelRef
 from turnout.money import Rates
 from turnout.registry import DEMAND
@@ -137,16 +137,31 @@ def fit(dataset: Dataset, until: date, *, country: str, seed: int, threads: int 
 
 def _step(past: Dataset, index: pd.Series, cutoff: date, weeks: int, country: str, seed: int, threads: int) -> Step:
     events = past.history.events
-    parameters, means = fit_pooling(past, stretched=False)
-    flat = fit_organic(events, np.ones(len(events)))
-    totals = pd.Series(forecast(flat, events, np.ones(len(events))).mean, index=events.index)
-    totals = totals.add(pd.Series(means).groupby(past.rows["event_id"].to_numpy()).sum(), fill_value=0.0)
+    pooled = fit_pooling(with_index(past, index.reindex(events.index).to_numpy(dtype=np.float64)), stretched=False)
     pacing = pacing_curves(past.history)
     outlook = forecast_index(
-        past.history, totals, pacing, cutoff=cutoff, weeks=weeks, country=country, seed=seed, threads=threads
+        past.history,
+        _without_demand(pooled, past),
+        pacing,
+        cutoff=cutoff,
+        weeks=weeks,
+        country=country,
+        seed=seed,
+        threads=threads,
     )
-    organic = fit_organic(events, index.reindex(events.index).to_numpy(dtype=np.float64))
-    return Step(cutoff, outlook, organic, Fitted.without_trees(parameters), pacing, show_up_rates(events))
+    fitted = Fitted.without_trees(pooled.parameters)
+    return Step(cutoff, outlook, pooled.organic, fitted, pacing, show_up_rates(events))
+
+
+def _without_demand(pooled: Pooled, past: Dataset) -> pd.Series:
+    """What each event would have brought at usual demand in no season: the index must explain both itself."""
+    still = (0.0, 0.0, 0.0, 0.0)
+    parameters = replace(pooled.parameters, season=still, demand_elasticity=0.0)
+    organic = replace(pooled.organic, season=still, elasticity=0.0)
+    events = past.history.events
+    totals = pd.Series(forecast_organic(organic, events, np.ones(len(events))).mean, index=events.index)
+    means = pd.Series(Fitted.without_trees(parameters).means(past))
+    return totals.add(means.groupby(past.rows["event_id"].to_numpy()).sum(), fill_value=0.0)
 
 
 def _index_of(outlook: Outlook, events: pd.DataFrame) -> Floats:
@@ -171,20 +186,26 @@ def _backtest_frame(records: list[dict[str, Any]]) -> pd.DataFrame:
 def _score(step: Step, dataset: Dataset, events: pd.DataFrame) -> pd.DataFrame:
     """Forecasts of ``step`` for events it has not seen, beside what came."""
     rows = dataset.subset(dataset.rows["event_id"].isin(events.index).to_numpy())
-    tactics = pd.Series(step.fitted.means(rows)).groupby(rows.rows["event_id"].to_numpy()).sum()
     index = _index_of(step.outlook, events)
-    organic = forecast(step.organic, events, np.ones(len(events))).mean
-    plain = tactics.reindex(events.index).fillna(0.0).to_numpy(dtype=np.float64)
+    at_index = pd.Series(index, index=events.index).reindex(dataset.history.events.index).fillna(1.0)
+
+    def tactics(part: Dataset) -> Floats:
+        sums = pd.Series(step.fitted.means(part)).groupby(part.rows["event_id"].to_numpy()).sum()
+        return np.asarray(sums.reindex(events.index).fillna(0.0), dtype=np.float64)
+
+    then, usual = np.asarray(at_index, dtype=np.float64), np.ones(len(dataset.history.events))
+    organic = forecast_organic(step.organic, events, index).mean
+    plain = tactics(with_index(rows, usual)) + forecast_organic(step.organic, events, np.ones(len(events))).mean
     rates = [step.show_up.get(kind) or published_show_up(kind) for kind in events["kind"]]
     return pd.DataFrame(
         {
             "event_id": events.index.to_numpy(),
             "event_date": [d.date().isoformat() for d in events["event_date"]],
             "actual": events["registrations"].to_numpy(dtype=np.float64),
-            "predicted": (plain + organic) * index,
-            "without_index": plain + organic,
+            "predicted": tactics(with_index(rows, then)) + organic,
+            "without_index": plain,
             "organic": events["organic_registrations"].to_numpy(dtype=np.float64),
-            "organic_predicted": organic * index,
+            "organic_predicted": organic,
             "show_up": events["show_up_rate"].to_numpy(dtype=np.float64),
             "show_up_predicted": [r.mean for r in rates],
             "show_up_published": [published_show_up(kind).mean for kind in events["kind"]],
@@ -291,17 +312,18 @@ def _forecast_frame(step: Step) -> pd.DataFrame:
     """One row per segment and week, in the feature table's columns."""
     outlook, frames = step.outlook, []
     for segment, index in outlook.index.items():
-        # the index already holds the season; per event it multiplies the usual baseline of the commonest kind
-        usual = np.mean([np.exp(step.organic.log_mean(segment, kind)) for kind in step.organic.kinds or [""]])
+        mondays = [outlook.first_week + timedelta(weeks=week) for week in range(len(index))]
+        organic = [
+            np.mean([np.exp(step.organic.log_mean(segment, kind, day, i)) for kind in step.organic.kinds or [""]])
+            for day, i in zip(mondays, index, strict=True)
+        ]
         frames.append(
             pd.DataFrame(
                 {
                     names.SEGMENT: segment,
-                    names.TARGET_WEEK: [
-                        names.target_week(outlook.first_week + timedelta(weeks=week)) for week in range(len(index))
-                    ],
+                    names.TARGET_WEEK: [names.target_week(day) for day in mondays],
                     "demand_index": index,
-                    "demand_organic_per_event": float(usual) * index,
+                    "demand_organic_per_event": organic,
                     "demand_trend": outlook.trend.get(segment, 0.0),
                 }
             )

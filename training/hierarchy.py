@@ -88,6 +88,8 @@ class Fit:
         """η of new rows; a code of -1, or a group that is not named, adds nothing."""
         eta = np.zeros(rows)
         for name, values in codes.items():
+            if not (values >= 0).any():
+                continue
             eta += np.where(values >= 0, self.effects[name][np.maximum(values, 0)], 0.0)
         for name, column in covariates.items():
             eta += self.coefficients[name] * np.asarray(column, dtype=np.float64)
@@ -107,7 +109,7 @@ def fit(
     covariates: Mapping[str, Covariate] | None = None,
     *,
     weights: ArrayLike | None = None,
-    overdispersion: float = 0.15,
+    start: float = 0.15,
 ) -> Fit:
     """Fit the effects.
 
@@ -115,7 +117,7 @@ def fit(
         y: counts >= 0 (fractions allowed), shape (rows,). No rows at all gives the prior.
         baseline: expected counts before any effect, > 0, shape (rows,).
         weights: of the rows, relative to 1.
-        overdispersion: where the estimate of φ starts; also what imaginary rows hold it near.
+        start: where the estimate of φ starts; also what imaginary rows hold it near.
 
     Raises:
         ValueError: shapes differ, or a value is negative or not finite.
@@ -132,24 +134,25 @@ def fit(
 
     # matrices of a few hundred rows: a second BLAS thread spins more than it helps, and ruins a shared machine
     with threadpool_limits(limits=1, user_api="blas"):
-        return _fit((counts, log_base, trust), groups, covariates, overdispersion)
+        return _fit((counts, log_base, trust), groups, covariates, start)
 
 
 def _fit(
     rows: tuple[Floats, Floats, Floats],
     groups: Mapping[str, Group],
     covariates: Mapping[str, Covariate],
-    overdispersion: float,
+    start: float,
 ) -> Fit:
     counts, log_base, trust = rows
     starts, design, sd, means = _layout(groups, covariates, len(counts))
     data = _Data(counts, log_base, trust, design, means)
     theta = means.copy()
-    phi = overdispersion
+    phi = start
     covariance = np.diag(sd**2)
     for _ in range(_ROUNDS if len(counts) else 0):
         theta, covariance = _newton(theta, data, sd, phi, tolerance=1e-3)
-        phi = _overdispersion(counts, np.exp(np.clip(log_base + design @ theta, -30, 30)), trust, overdispersion)
+        mean = np.exp(np.clip(log_base + design @ theta, -30, 30))
+        phi = overdispersion(counts, mean, trust, start=start)
         for name, group in groups.items():
             if group.learn:
                 sd[_slice(starts, name, group)] = _learnt_sd(group, theta, covariance, starts[name])
@@ -226,7 +229,7 @@ def _newton(theta: Floats, data: _Data, sd: Floats, phi: float, *, tolerance: fl
     return theta, linalg.cho_solve(linalg.cho_factor(hessian), np.eye(len(theta)))
 
 
-def _overdispersion(counts: Floats, mean: Floats, trust: Floats, start: float) -> float:
+def overdispersion(counts: Floats, mean: Floats, trust: Floats, *, start: float) -> float:
     """Moment estimate of φ from Huberised residuals, held near ``start`` by ten imaginary rows."""
     spread = np.sqrt(mean * (1 + start * mean))
     residual = np.clip((counts - mean) / spread, -_HUBER, _HUBER) * spread

@@ -11,10 +11,12 @@ import pytest
 
 from tests.training import histories
 from tests.training.histories import RATES, UNTIL, Law
-from training import demand, organic
+from training import demand
 from training.attendance import pacing_curves, show_up_rates
 from training.dataset import assemble
 from training.outlook import INDEX_RANGE, daily_series, fit_prophet, forecast_index
+from training.pooling import fit_pooling
+from turnout.scoring.demand import Organic
 from turnout.scoring.published import published_show_up
 
 
@@ -125,7 +127,8 @@ def test_the_index_and_the_baseline_are_measured_on_later_events():
     assert trained.metrics["wape_events"] < 0.4
     assert trained.metrics["mae_show_up"] <= trained.metrics["mae_show_up_published"] + 0.02
     assert trained.backtest["event_id"].is_unique
-    assert math.exp(trained.parameters.organic.level) == pytest.approx(30, rel=0.35)
+    baseline = trained.parameters.organic.log_mean("ai_data", "online|free", UNTIL)
+    assert math.exp(baseline) == pytest.approx(30, rel=0.35)
 
 
 def test_show_up_moves_from_the_published_rate_to_the_own_one():
@@ -144,12 +147,20 @@ def test_pacing_moves_from_the_published_curve_to_the_own_one():
     assert pacing_curves(histories.history(histories.records(20), daily=False)) == {}
 
 
-def test_an_organic_baseline_without_any_count_is_the_guess():
-    events = histories.history(histories.records(5)).events.assign(organic_registrations=np.nan)
-    assert organic.fit_organic(events, np.ones(5)) == organic.Organic()
-    zeros = histories.history(histories.records(5)).events.assign(organic_registrations=0.0)
-    found = organic.fit_organic(zeros, np.ones(5))
-    assert 0 < math.exp(found.level) < 5
+def test_the_organic_baseline_follows_the_counts_and_the_guess_stands_without_any():
+    history = histories.history(histories.records(60, Law(season=0.0)))
+    found = fit_pooling(assemble(history, RATES)).organic
+    mean = math.exp(found.log_mean("ai_data", "online|free", UNTIL))
+    assert mean == pytest.approx(30, rel=0.15)
+    assert 0.05 < found.spread("ai_data") < 0.3 < found.spread("security")
+    for counts, wanted in ((np.nan, Organic()), (0.0, None)):
+        events = history.events.assign(organic_registrations=counts)
+        alone = type(history)(events, history.tactics.iloc[:0], history.daily, UNTIL)
+        found = fit_pooling(assemble(alone, RATES)).organic
+        if wanted is not None:
+            assert found == wanted
+        else:
+            assert 0 < math.exp(found.level) < 5
 
 
 def test_the_steps_are_the_same_ones_every_night():

@@ -27,7 +27,9 @@ def dataset(count=120, law=None, **changes):
 def test_levels_of_the_tactics_are_found():
     found = estimator.fit(dataset(200, Law(season=0.0)), seed=1, threads=1).parameters
     for tactic, level in histories.LEVELS.items():
-        scale = found.log_scale(tactic, "ai_data", "online") + found.tactics[tactic].log_stretch * 0.3
+        scale = (
+            found.log_scale(tactic, "ai_data", "online|free", histories.UNTIL) + found.tactics[tactic].log_stretch * 0.3
+        )
         assert scale == pytest.approx(math.log(level), abs=0.3), tactic
     assert found.trained_until == dataset(200).history.events["event_date"].max().date()
 

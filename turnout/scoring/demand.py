@@ -1,7 +1,7 @@
 """The demand model as serving uses it: tables made at training time, no Prophet at request time.
 
     demand index       per segment and week of the event; 1 is the usual demand of the segment's last year
-    organic baseline   exp(level + segment + kind) x index, kind = format and free/paid
+    organic baseline   exp(level + segment + kind + season) x index^elasticity, kind = format and free/paid
     pacing             cumulative share by days before the event, per kind
     show-up rate       a Beta per kind
 
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from turnout.errors import NotReadyError
 from turnout.plan import Evidence
-from turnout.scoring.parameters import find_extra_file
+from turnout.scoring.parameters import find_extra_file, season_effect
 from turnout.scoring.published import kind_of, published_pacing, published_show_up
 from turnout.scoring.types import DemandOutlook, Pacing, ShowUp
 
@@ -44,6 +44,8 @@ class Organic:
     Attributes:
         level: log of the expected number of an average event.
         segments, kinds: effects added to it.
+        season: coefficients of :func:`turnout.scoring.parameters.season_terms`.
+        elasticity: change of the log number per change of the log demand index.
         log_sd: spread of one event's log number by segment (``''``: a segment without data).
         events: events per segment the effects rest on.
     """
@@ -51,12 +53,16 @@ class Organic:
     level: float = math.log(ORGANIC_GUESS)
     segments: dict[str, float] = field(default_factory=dict)
     kinds: dict[str, float] = field(default_factory=dict)
+    season: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
+    elasticity: float = 1.0
     log_sd: dict[str, float] = field(default_factory=lambda: {"": ORGANIC_GUESS_LOG_SD})
     events: dict[str, int] = field(default_factory=dict)
 
-    def log_mean(self, segment_id: str, kind: str) -> float:
-        """Log of the expected number at usual demand."""
-        return min(self.level + self.segments.get(segment_id, 0.0) + self.kinds.get(kind, 0.0), 16.0)
+    def log_mean(self, segment_id: str, kind: str, event_date: date, index: float = 1.0) -> float:
+        """Log of the expected number at a demand index."""
+        usual = self.level + self.segments.get(segment_id, 0.0) + self.kinds.get(kind, 0.0)
+        demand = season_effect(self.season, event_date) + self.elasticity * math.log(max(index, 1e-6))
+        return min(usual + demand, 16.0)
 
     def spread(self, segment_id: str) -> float:
         return self.log_sd.get(segment_id, self.log_sd.get("", ORGANIC_GUESS_LOG_SD))
@@ -94,7 +100,7 @@ class DemandParameters:
         data: dict[str, Any] = json.loads(text)
         if (schema := data.pop("schema", None)) != SCHEMA:
             raise ValueError(f"{FILE} has schema {schema!r}; this code reads {SCHEMA}: train again")
-        data["organic"] = Organic(**data["organic"])
+        data["organic"] = Organic(**data["organic"] | {"season": tuple(data["organic"]["season"])})
         data["pacing"] = {
             kind: Pacing(tuple(p["days"]), tuple(p["share"]), p["source"]) for kind, p in data["pacing"].items()
         }
@@ -173,7 +179,7 @@ class DemandModel:
         return DemandOutlook(
             segment_id=segment_id if segment_id in p.index else ALL_SEGMENTS,
             index=index,
-            organic_mean=math.exp(organic.log_mean(segment_id, kind)) * index,
+            organic_mean=math.exp(organic.log_mean(segment_id, kind, event_date, index)),
             organic_log_sd=organic.spread(segment_id),
             pacing=p.pacing.get(kind) or published_pacing(kind),
             show_up=p.show_up.get(kind) or published_show_up(kind),

@@ -3,16 +3,18 @@
 The height of a tactic's curve is a sum of effects on the log scale, each shrunk towards zero by how little the data say
 (:mod:`training.hierarchy` fits them):
 
-    log scale = organisation + tactic + segment + format + tactic x segment
+    log scale = organisation + tactic + segment + kind + tactic x segment + season
 
-An effect never seen in the data is its prior: mean zero, the prior's spread. So a model without any history is the
-benchmark itself, and says so.
+``kind`` is format and free or paid (:func:`turnout.scoring.published.kind_of`), ``season`` four sines of the event's
+day in the year. An effect never seen in the data is its prior: mean zero, the prior's spread. So a model without any
+history is the benchmark itself, and says so.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
@@ -25,6 +27,7 @@ from turnout.curves import Curve, Step, Tabulated
 
 Floats = NDArray[np.float64]
 
+_EPOCH = date(1970, 1, 1)
 SCHEMA = 1
 FILE = "parameters.json"
 LOG_CORRECTION_LIMIT = 1.5
@@ -67,9 +70,10 @@ class ResponseParameters:
     Attributes:
         feature_names: columns of the design matrix, in the booster's order.
         tactics: history per tactic id; a tactic that is absent was never used.
-        organisation, segments, formats, tactic_segments: posterior means of the effects; keys of the last are
+        organisation, segments, kinds, tactic_segments: posterior means of the effects; keys of the last are
             ``tactic|segment``.
-        level_log_sd: posterior spread of organisation + segment + format, by segment (``''``: one without data): what
+        season: coefficients of :func:`season_terms`.
+        level_log_sd: posterior spread of organisation + segment + kind, by segment (``''``: one without data): what
             is not known of a tactic without history, on top of its benchmark's log_sd.
         demand_elasticity: change of log registrations per change of the log demand index.
         noise_log_sd: :attr:`TacticHistory.noise_log_sd` of a tactic without history.
@@ -84,8 +88,9 @@ class ResponseParameters:
     tactics: dict[str, TacticHistory] = field(default_factory=dict)
     organisation: float = 0.0
     segments: dict[str, float] = field(default_factory=dict)
-    formats: dict[str, float] = field(default_factory=dict)
+    kinds: dict[str, float] = field(default_factory=dict)
     tactic_segments: dict[str, float] = field(default_factory=dict)
+    season: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
     level_log_sd: dict[str, float] = field(default_factory=dict)
     demand_elasticity: float = 0.0
     noise_log_sd: float = 0.35
@@ -96,15 +101,16 @@ class ResponseParameters:
     rows: int = 0
     events: int = 0
 
-    def log_scale(self, tactic_id: str, segment_id: str, event_format: str) -> float:
-        """Posterior mean of log(own registrations / benchmark), without the trees' correction."""
+    def log_scale(self, tactic_id: str, segment_id: str, kind: str, event_date: date) -> float:
+        """Posterior mean of log(own registrations / benchmark), without the trees' correction and the demand index."""
         history = self.tactics.get(tactic_id)
         return (
             self.organisation
             + (history.log_scale if history else 0.0)
             + self.segments.get(segment_id, 0.0)
-            + self.formats.get(event_format, 0.0)
+            + self.kinds.get(kind, 0.0)
             + self.tactic_segments.get(f"{tactic_id}|{segment_id}", 0.0)
+            + season_effect(self.season, event_date)
         )
 
     def log_correction(self, trees: Floats, demand_index: ArrayLike) -> Floats:
@@ -151,6 +157,7 @@ class ResponseParameters:
             **data
             | {
                 "feature_names": tuple(data["feature_names"]),
+                "season": tuple(data["season"]),
                 "tactics": {name: _history(value) for name, value in data["tactics"].items()},
                 "trained_until": _date(data["trained_until"]),
             }
@@ -164,6 +171,20 @@ class ResponseParameters:
             FileNotFoundError: there is none.
         """
         return cls.from_json(find_extra_file(directory, FILE).read_text(encoding="utf-8"))
+
+
+def season_terms(day_number: ArrayLike) -> Floats:
+    """Two harmonics of the year at days since 1970 (any shape); the terms are a new last axis of length 4."""
+    turn = 2 * np.pi * np.asarray(day_number, dtype=np.float64) / 365.2425
+    return np.stack([np.sin(turn), np.cos(turn), np.sin(2 * turn), np.cos(2 * turn)], axis=-1)
+
+
+def season_effect(coefficients: Sequence[float], event_date: date) -> float:
+    """The season's effect on the log scale on one day."""
+    if not any(coefficients):
+        return 0.0
+    days = (event_date - _EPOCH).days
+    return float(season_terms(days) @ np.asarray(coefficients, dtype=np.float64))
 
 
 def stretch(curve: Curve, log_stretch: float) -> Curve:

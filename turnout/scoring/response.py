@@ -18,6 +18,7 @@ from turnout.money import Rates
 from turnout.plan import Evidence
 from turnout.scoring.design import design_matrix, event_columns, store_columns, tactic_columns
 from turnout.scoring.parameters import ResponseParameters
+from turnout.scoring.published import kind_of
 from turnout.scoring.types import ScoringRequest, TacticResponse
 from turnout.tactics import Tactic
 from turnout.tactics.priors import PriorCurve, prior_curve
@@ -127,7 +128,8 @@ class ResponseModel:
     def _respond(self, request: ScoringRequest, tactic: Tactic, prior: PriorCurve, correction: float) -> TacticResponse:
         brief = request.brief
         segment = brief.event.category
-        scale = self.parameters.log_scale(tactic.id, segment, str(brief.event.format))
+        kind = kind_of(str(brief.event.format), float(brief.event.price.amount))
+        scale = self.parameters.log_scale(tactic.id, segment, kind, brief.event.date)
         evidence, source = self._evidence(tactic.id, segment, prior, brief.language)
         return TacticResponse(
             tactic_id=tactic.id,

@@ -20,7 +20,7 @@ from turnout.scoring import DemandModel, Pacing, ResponseModel, ScoringRequest, 
 from turnout.scoring.demand import FILE as DEMAND_FILE
 from turnout.scoring.demand import DemandParameters, Organic
 from turnout.scoring.design import derived_names
-from turnout.scoring.parameters import FILE, ResponseParameters, TacticHistory, stretch
+from turnout.scoring.parameters import FILE, ResponseParameters, TacticHistory, season_effect, stretch
 from turnout.scoring.published import KINDS, published_pacing, published_show_up
 from turnout.tactics import load_catalogue
 from turnout.tactics.priors import prior_curve
@@ -208,6 +208,18 @@ def test_an_outlook_multiplies_baseline_and_demand():
     assert elsewhere.segment_id == "all"
     assert elsewhere.organic_log_sd == 0.6
     assert elsewhere.evidence is Evidence.similar_events
+
+
+def test_a_season_moves_tactics_and_the_baseline_alike():
+    season = (0.1, 0.0, 0.0, 0.05)
+    parameters = ResponseParameters(NAMES, season=season)
+    [plain], [seasonal] = model().score(request()), model(parameters).score(request())
+    organic = replace(demand().parameters.organic, season=season)
+    lifted = demand(organic=organic).outlook("ai_data", date(2026, 12, 16), date(2026, 11, 18), "online")
+    usual = demand().outlook("ai_data", date(2026, 12, 16), date(2026, 11, 18), "online")
+    factor = seasonal.curve(1e5) / plain.curve(1e5)
+    assert factor == pytest.approx(lifted.organic_mean / usual.organic_mean)
+    assert factor == pytest.approx(math.exp(season_effect(season, date(2027, 12, 16))), rel=0.01)
 
 
 def test_far_away_dates_take_their_season():
