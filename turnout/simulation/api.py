@@ -73,6 +73,7 @@ def simulate(
     messy: bool = True,
     fx_rates: Mapping[str, float] | None = None,
     inbox: Path | None = None,
+    recent_months: int = 12,
     progress: Progress | None = None,
 ) -> WorldSummary:
     """Write a simulated history to ``out_dir/inbox`` and its truth to ``out_dir/truth``.
@@ -85,6 +86,7 @@ def simulate(
         messy: with faults in 2 % of the rows.
         fx_rates: yen for one unit, for accounts billed in another currency; default 150 for USD.
         inbox: elsewhere than ``out_dir/inbox``.
+        recent_months: months of ad exports with a file each; earlier ones come by half-years.
 
     Raises:
         InputError: an argument is out of range, or ``out_dir/truth`` holds something that is not a simulation's truth.
@@ -98,7 +100,7 @@ def simulate(
         problem = f"{truth} holds files that no simulation wrote; nothing was written, choose another folder"
         raise InputError([Problem("not_a_truth_folder", problem)])
     history = live(World(config))
-    exporter = Exporter(history, messy=messy)
+    exporter = Exporter(history, messy=messy, recent_months=recent_months)
     files: dict[str, int] = {}
     digests: dict[str, str] = {}
     with staging(inbox.parent) as part:
@@ -114,7 +116,10 @@ def simulate(
                 progress(number + 1, organisers)
         checks = {**hardness(history), "messy_share": exporter.log.share}
         part.write("truth", truth_files(history, exporter))
-        part.write("truth", {MANIFEST: manifest(config, messy=messy, checks=checks, files=digests)})
+        part.write(
+            "truth",
+            {MANIFEST: manifest(config, messy=messy, recent_months=recent_months, checks=checks, files=digests)},
+        )
         for stale in _earlier_folders(inbox):
             if stale.name not in folders:
                 shutil.rmtree(stale)

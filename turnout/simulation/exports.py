@@ -1,9 +1,9 @@
 """The files a real organiser would hand in, written from a simulated history.
 
 One folder per organiser: the team's own sheets (events, tactic results), monthly exports of Google Ads, Meta Ads and
-LinkedIn, quarterly ones of SendGrid's statistics and of the registration lists. Ad exports of a month cover that month
+LinkedIn, half-yearly ones of SendGrid's statistics and registration lists. Ad exports of a month cover that month
 and the one before, as teams make them, so every day is reported twice and its conversions are restated: see
-:func:`turnout.simulation.history.matured`.
+:func:`turnout.simulation.history.matured`. What lies further back than ``recent_months`` is handed in by half-years.
 
 What differs between organisers, by their number
     ===================  =========================  ============================  ==============================
@@ -183,12 +183,14 @@ class Exporter:
 
     Args:
         messy: without it the files are clean, for tests of exact sums.
+        recent_months: months of ad exports with a file each; earlier ones come by half-years.
     """
 
-    def __init__(self, history: History, *, messy: bool = True) -> None:
+    def __init__(self, history: History, *, messy: bool = True, recent_months: int = 12) -> None:
         self.history = history
         self.world: World = history.world
         self.messy = messy
+        self.recent_months = recent_months
         self.log = MessLog()
         self.campaigns = self._name_campaigns()
         who = history.registrations
@@ -348,11 +350,11 @@ class Exporter:
     def _monthly(
         self, platform: str, folder: str, days: AdDays, write: Callable[[_Month], bytes], rng: np.random.Generator
     ) -> Iterator[tuple[str, bytes]]:
-        """One file per month, each covering that month and the one before, as seen on its last day."""
+        """One file per period, each covering it and the month before, as seen on its last day."""
         if days.day.size == 0:
             return
         earliest = days.day.min().astype(object).replace(day=1)
-        for first, last in _periods(earliest, self.world.config.until):
+        for first, last in _periods(earliest, self.world.config.until, self.recent_months):
             begin = max((first - timedelta(days=1)).replace(day=1), earliest)
             inside = np.flatnonzero((days.day >= np.datetime64(begin)) & (days.day <= np.datetime64(last)))
             if inside.size == 0:
@@ -361,7 +363,7 @@ class Exporter:
             part = AdDays(*(getattr(days, name)[inside] for name in AdDays.__dataclass_fields__))
             age = (np.datetime64(last) - part.day).astype(np.int64)
             claimed = matured(part.claimed, age, fractional=platform == "google_ads")
-            name = f"{platform}_{first:%Y-%m}.csv"
+            name = f"{platform}_{_stamp(first, last)}.csv"
             yield name, write(_Month(folder, f"{folder}/{name}", begin, last, part, claimed, rng))
 
     def _google(self, month: _Month) -> bytes:
@@ -467,7 +469,7 @@ class Exporter:
             )
         if not sums:
             return
-        for first, last in _periods(min(day for day, _ in sums), self.world.config.until, 3):
+        for first, last in _periods(min(day for day, _ in sums), self.world.config.until):
             rows: list[Row] = []
             for (day, category), figures in sorted(sums.items()):
                 if first <= day <= last:
@@ -475,7 +477,7 @@ class Exporter:
                     rows.append([day.isoformat(), category, *(metrics[m] for m in SENDGRID_METRICS)])
             if not rows:
                 continue
-            name = f"sendgrid_{_quarter(first)}.{'json' if by_category else 'csv'}"
+            name = f"sendgrid_{_stamp(first, last)}.{'json' if by_category else 'csv'}"
             spoilt = self._spoil(
                 rows, MAIL_FAULTS, rng, file=f"{folder}/{name}", first_row=1 if by_category else 2,
                 key=lambda row: f"{row[1]} {row[0]}",
@@ -504,7 +506,9 @@ class Exporter:
             1: ("申込日時", "イベント名", "チケット種別", "ステータス", "流入元", "参加"),
             2: ("申込日時", "イベント名", "チケット種別", "ステータス", "流入元", "参加", "イベントコード"),
         }[style]
-        by_quarter: dict[str, list[Row]] = defaultdict(list)
+        periods = _periods(who.day[mine].min().astype(object), self.world.config.until)
+        ends = np.array([last for _, last in periods], dtype="datetime64[D]")
+        lists: list[list[Row]] = [[] for _ in periods]
         for k in mine:
             event = self.world.events[int(who.event[k])]
             day, second = str(who.day[k]), int(who.second[k])
@@ -518,10 +522,11 @@ class Exporter:
                 words[label] if label in words else labels[label],
                 yes_no[int(who.attended[k])],
             ]
-            quarter = _quarter(who.day[k].astype(object))
-            by_quarter[quarter].append([*row, event.code] if style == 2 else row)
-        for quarter, rows in sorted(by_quarter.items()):
-            name = f"registrations_{quarter}.csv"
+            lists[int(np.searchsorted(ends, who.day[k]))].append([*row, event.code] if style == 2 else row)
+        for period, rows in zip(periods, lists, strict=True):
+            if not rows:
+                continue
+            name = f"registrations_{_stamp(*period)}.csv"
             spoilt = self._spoil(
                 rows, REGISTRATION_FAULTS, rng, file=f"{folder}/{name}", first_row=2, key=lambda row: str(row[1])
             )
@@ -575,19 +580,30 @@ def _us(day: date) -> str:
     return f"{day.month}/{day.day}/{day.year}"
 
 
-def _periods(first: date, until: date, months: int = 1) -> list[tuple[date, date]]:
-    """First and last day of every period of ``months`` from ``first``'s to ``until``'s; the last ends on ``until``."""
+def _periods(first: date, until: date, recent_months: int = 0) -> list[tuple[date, date]]:
+    """What a team exports at a time: half-years of the past, then the ``recent_months`` one by one.
+
+    Returns:
+        First and last day of each, from ``first``'s month to ``until``, without gaps.
+    """
+    months = until.year * 12 + until.month - recent_months
+    boundary = date(months // 12, months % 12 + 1, 1)
     periods = []
-    start = date(first.year, (first.month - 1) // months * months + 1, 1)
+    start = first.replace(day=1)
     while start <= until:
-        following = (start + timedelta(days=31 * months + 1)).replace(day=1)
+        if start >= boundary:
+            following = (start + timedelta(days=32)).replace(day=1)
+        else:
+            following = min(date(start.year, 7, 1) if start.month < 7 else date(start.year + 1, 1, 1), boundary)
         periods.append((start, min(following - timedelta(days=1), until)))
         start = following
     return periods
 
 
-def _quarter(day: date) -> str:
-    return f"{day.year}-Q{(day.month + 2) // 3}"
+def _stamp(first: date, last: date) -> str:
+    """The period of a file as its name says it."""
+    begins, ends = f"{first:%Y-%m}", f"{last:%Y-%m}"
+    return begins if begins == ends else f"{begins}_{ends}"
 
 
 def _joined(vocabulary: taxonomy.Vocabulary, ids: Iterable[str]) -> str:

@@ -66,6 +66,7 @@ def write_sample_history(
         until=until,
         fx_rates=_yen(settings),
         inbox=settings.inbox_path,
+        recent_months=6,
         progress=progress,
     )
     files, count = conference_files()

@@ -190,6 +190,18 @@ def test_each_month_is_restated_by_the_next_file(clean):
     assert higher > 0.25 * restated
 
 
+def test_the_past_comes_by_half_years_and_the_recent_months_one_by_one(tmp_path):
+    simulate(tmp_path, seed=4, events=30, organisers=1, months=24, until=UNTIL, recent_months=3, messy=False)
+    stated = []
+    for path in sorted((tmp_path / "inbox" / "sim-aoba").glob("google_ads_*.csv")):
+        first, last = (date(*map(int, re.findall(r"\d+", part))) for part in rows_of(path)[1][0].split(" - "))
+        stated.append((first, last))
+    assert stated[-1] == (date(2026, 8, 1), UNTIL)
+    assert [(last - first).days > 100 for first, last in stated[-4:]] == [True, False, False, False]
+    for before, after in pairwise(stated):
+        assert after[0] < before[1] < after[1]  # every file holds the last month of the one before
+
+
 def test_clean_exports_add_up_to_the_truth(clean):
     folder, summary = clean
     assert summary.messy_rows == 0
