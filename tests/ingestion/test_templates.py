@@ -185,3 +185,12 @@ def test_dates_typed_into_a_workbook_load(tmp_path: Path, settings: Settings, en
     with engine.connect() as connection:
         event = connection.execute(sa.select(wh.event)).mappings().one()
     assert (event["event_date"].isoformat(), event["starts_at"], event["price"]) == ("2025-04-01", None, 0)
+
+
+@both_languages
+def test_the_analysts_page_names_every_column_of_the_templates(language: str):
+    docs = Path(__file__).parents[2] / "docs"
+    page = " ".join((docs / ("ja" if language == "ja" else ".") / "analyst.md").read_text(encoding="utf-8").split())
+    for sheet in load_sheets().values():
+        for column in sheet.fields.values():
+            assert not column.in_template or column.header[language] in page, column.header[language]
