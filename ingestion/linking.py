@@ -191,7 +191,13 @@ def campaign_tactic(catalogue: Catalogue, source: str, name: str, kind: str | No
     """The tactic of a platform's campaign."""
     if _RETARGETING.search(name):
         return "retargeting"
-    return catalogue.match(name, source) or catalogue.match(kind, source) or MAIN_TACTIC.get(source)
+    return _of_platform(catalogue, name, source) or _of_platform(catalogue, kind, source) or MAIN_TACTIC.get(source)
+
+
+def _of_platform(catalogue: Catalogue, text: str | None, source: str) -> str | None:
+    """The platform's own tactic that a text names: an ad for a partner's webinar is an ad, no partner's post."""
+    tactic = catalogue.match(text, source)
+    return tactic if tactic is not None and catalogue.get(tactic).platform == source else None
 
 
 def _link_campaigns(connection: Connection, organisation: str, events: Events, catalogue: Catalogue) -> tuple[int, int]:
@@ -303,7 +309,7 @@ def _link_mails(connection: Connection, organisation: str, events: Events, catal
         event = events.find(category, account, first) if category else None
         tactic: str | None
         if category:
-            tactic = catalogue.match(category, source) or MAIL_TACTIC
+            tactic = _of_platform(catalogue, category, source) or MAIL_TACTIC
         else:
             # The account's own sums hold the categories' mails once more.
             tactic = None if (source, account) in with_categories else MAIL_TACTIC
