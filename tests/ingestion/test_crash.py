@@ -88,13 +88,13 @@ def test_loads_killed_at_any_point_leave_no_trace_after_one_clean_run(settings, 
     assert undisturbed.wait(120) == 0
     whole = time.perf_counter() - began
     chance, killed = random.Random(11), 0
-    for _ in range(5):
+    for _ in range(3):
         process = start(settings, inbox)
         time.sleep(chance.random() * whole)
         process.send_signal(signal.SIGKILL)
         killed += process.wait(60) == -signal.SIGKILL
         assert_whole_files_only(engine)
-    assert killed >= 3
+    assert killed >= 2
 
     ingest_paths([inbox], settings=settings, engine=engine, gate=accept_everything, trigger="test")
     assert contents(engine) == expected
