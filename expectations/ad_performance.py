@@ -3,8 +3,8 @@
 Relations that hold and that need not:
 
 * Clicks do not exceed impressions, but a click counts on its own day and the impression on the day before, so around
-  midnight a small campaign may show more clicks. LinkedIn's message ads count clicks against sends, so for LinkedIn
-  the rule only warns.
+  midnight a small campaign may show more clicks. LinkedIn's message ads count clicks against sends and have no
+  impressions of their own, so for LinkedIn the rule does not hold.
 * Conversions may exceed clicks: people convert days later, and view-through conversions have no click at all.
 * Unknown figures are no zeros, and none of these rules looks at them.
 """
@@ -20,6 +20,8 @@ from expectations.rules import Rule, Suite, at_most, not_negative, plausible_day
 
 #: Clicks above impressions that the turn of the day explains: a share and a few.
 _CLICK_SLACK_SHARE, _CLICK_SLACK = 0.10, 10
+#: So many more are not worth a word.
+_FEW_CLICKS = 3
 #: Base currency per thousand impressions beyond which a figure is in the wrong unit (millionths, or a lost decimal
 #: point): LinkedIn messages, the dearest, cost about 100 yen each, which is 100,000 per thousand.
 _COST_PER_MILLE_LIMIT = 5_000_000.0
@@ -34,6 +36,7 @@ def _derive(frame: pd.DataFrame, today: pd.Timestamp) -> pd.DataFrame:
     return frame.assign(
         click_limit=np.where(strict, impressions * (1 + _CLICK_SLACK_SHARE) + _CLICK_SLACK, np.nan),
         cost_per_mille=np.where(impressions >= _ENOUGH_IMPRESSIONS, spend / impressions * 1000, np.nan),
+        close_click_limit=np.where(strict, impressions + _FEW_CLICKS, np.nan),
         conversion_limit=clicks * 5 + 50,
         spend_error=(frame["spend"] * frame["fx_rate"] - spend).abs() - (spend.abs() * 1e-3 + 1),
         idle_spend=np.where((impressions == 0) & (clicks.fillna(0) == 0), frame["spend"], np.nan),
@@ -79,7 +82,7 @@ def suite(today: pd.Timestamp, base_per_yen: float) -> Suite:
             ),
             *at_most(
                 "clicks",
-                "impressions",
+                "close_click_limit",
                 "more_clicks_than_impressions",
                 "{clicks} clicks on {impressions} impressions",
                 severity="warning",
@@ -113,5 +116,5 @@ def suite(today: pd.Timestamp, base_per_yen: float) -> Suite:
                 "spend of {spend} {currency} without an impression or a click",
             ),
         ),
-        partitions=partitions.rules(with_spend=True),
+        partitions=partitions.rules(is_advertising=True),
     )

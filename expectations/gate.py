@@ -133,7 +133,7 @@ class TurnoutGate:
         }  # fmt: skip
 
     def _usual(self, table: str, prepared: pd.DataFrame) -> pd.DataFrame | None:
-        """Median rows and spend of a day in the weeks before the frame, per source and account."""
+        """What the weeks before the frame had a day, per source and account: median rows and the highest spend."""
         if self._settings.database_url is None or prepared["date"].isna().all():
             return None
         first = prepared["date"].min().date()
@@ -141,7 +141,7 @@ class TurnoutGate:
         only_days = "AND period_end = date" if table == "ad_performance" else ""
         query = f"""
             SELECT source, account, percentile_cont(0.5) WITHIN GROUP (ORDER BY rows) AS usual_rows,
-                   percentile_cont(0.5) WITHIN GROUP (ORDER BY spend) FILTER (WHERE spend > 0) AS usual_spend,
+                   max(spend) AS usual_spend,
                    count(*) AS usual_days
             FROM (
                 SELECT source, account, date, count(*)::float8 AS rows, ({spend})::float8 AS spend

@@ -18,9 +18,10 @@ REJECTED_LIMIT, REJECTED_FROM = 0.5, 3
 COPIES_FROM = 4
 #: A day's rows below this share of the usual number are worth a word, where the usual number is enough to tell.
 FEW_ROWS, ENOUGH_ROWS = 0.2, 20
-#: A day's spend against the median of the days before: worth a word, and impossible.
-SPEND_WARNING, SPEND_LIMIT = 20.0, 1000.0
-#: Days with spend before a median says anything.
+#: A day's spend against the dearest day of the weeks before: worth a word, and impossible. An account in which only a
+#: small campaign ran is ten or twenty times dearer on the day a large one starts.
+SPEND_WARNING, SPEND_LIMIT = 30.0, 300.0
+#: Days before which the weeks say nothing.
 ENOUGH_DAYS = 14
 
 KEYS = ["source", "account", "date"]
@@ -31,20 +32,20 @@ _COMPARED = [
 ]  # fmt: skip
 
 
-def rules(*, with_spend: bool, with_copies: bool = True) -> tuple[Rule, ...]:
-    """The checks of partitions; those on spend and on copies only where the table has such a thing."""
+def rules(*, is_advertising: bool, with_copies: bool = True) -> tuple[Rule, ...]:
+    """The checks of partitions.
+
+    Args:
+        is_advertising: the table has spend, and as many rows each day as there are ads; mails and registrations come
+            in waves, so few of them on a day say nothing.
+        with_copies: rows of a day can be told apart by their figures.
+    """
     found = [
         Rule(
             "mostly_faulty",
             gxe.ExpectColumnValuesToBeBetween(column="rejected_share", max_value=REJECTED_LIMIT),
             None,
             "{rejected} of {rows} rows are faulty",
-        ),
-        Rule(
-            "few_rows",
-            gxe.ExpectColumnValuesToBeBetween(column="row_ratio", min_value=FEW_ROWS, severity="warning"),
-            None,
-            "{rows} rows where {usual_rows} are usual",
         ),
     ]
     if with_copies:
@@ -56,19 +57,25 @@ def rules(*, with_spend: bool, with_copies: bool = True) -> tuple[Rule, ...]:
                 "each of the {rows} rows appears more than once: the export may be in the file twice",
             )
         )
-    if with_spend:
+    if is_advertising:
         found += [
+            Rule(
+                "few_rows",
+                gxe.ExpectColumnValuesToBeBetween(column="row_ratio", min_value=FEW_ROWS, severity="warning"),
+                None,
+                "{rows} rows where {usual_rows} are usual",
+            ),
             Rule(
                 "spend_out_of_proportion",
                 gxe.ExpectColumnValuesToBeBetween(column="spend_ratio", max_value=SPEND_LIMIT),
                 "spend",
-                "spend of {spend_base} where {usual_spend} a day was usual: the unit may be wrong",
+                "spend of {spend_base} where {usual_spend} a day was the most: the unit may be wrong",
             ),
             Rule(
                 "spend_jump",
                 gxe.ExpectColumnValuesToBeBetween(column="spend_ratio", max_value=SPEND_WARNING, severity="warning"),
                 "spend",
-                "spend of {spend_base} where {usual_spend} a day was usual",
+                "spend of {spend_base} where {usual_spend} a day was the most",
             ),
         ]
     return tuple(found)
@@ -86,7 +93,8 @@ def summarise(frame: pd.DataFrame, rejected: np.ndarray, usual: pd.DataFrame | N
 
     Args:
         rejected: whether each row is, shape (rows,).
-        usual: per source and account what the weeks before had a day: ``usual_rows``, ``usual_spend``, ``usual_days``.
+        usual: per source and account what the weeks before had a day: the median ``usual_rows``, the
+            highest ``usual_spend``, and ``usual_days``.
     """
     compared = [column for column in _COMPARED if column in frame and frame[column].notna().any()]
     figures = [c for c in ("impressions", "delivered", "quantity") if c in frame]

@@ -57,5 +57,5 @@ def suite(today: pd.Timestamp, base_per_yen: float) -> Suite:
                 "attended, though the registration is {status}",
             ),
         ),
-        partitions=partitions.rules(with_spend=False, with_copies=False),
+        partitions=partitions.rules(is_advertising=False, with_copies=False),
     )
