@@ -446,6 +446,20 @@ class AirflowClient:
                 causes.append(f"task {where}: {' | '.join(lines)[-800:] or 'no log'}")
         return "\n".join(causes) or f"no task failed; see {airflow_home(self.settings) / 'logs'}"
 
+    def stop(self, dag_id: str, run_id: str, *, timeout: float = 60.0) -> None:
+        """Mark a run as failed, whatever its tasks are at; they are ended, and not tried again.
+
+        Raises:
+            AirflowError: tasks still run after ``timeout`` seconds.
+        """
+        path = f"/dags/{quote(dag_id)}/dagRuns/{quote(run_id, safe='')}"
+        self.request("PATCH", path, json={"state": "failed"})
+        deadline = time.monotonic() + timeout
+        while any(task.state in {"running", "queued"} for task in self.status(dag_id, run_id).tasks):
+            if time.monotonic() > deadline:
+                raise AirflowError(f"tasks of run {run_id} of {dag_id} still run after {timeout:.0f} s")
+            time.sleep(0.5)
+
     def task_log(self, status: RunStatus, task: TaskState) -> str:
         """The log of a task's last attempt as text, or nothing where there is none."""
         with contextlib.suppress(AirflowError, ValueError):
