@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import date
 from typing import Final, Literal
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
@@ -124,7 +124,7 @@ def render_plan(plan: Plan) -> RenderableType:
     if any(m.is_simulated_data for m in plan.models):
         parts.append(Text(f"■ {word('simulated')}", style="bold magenta"))
     if plan.allocations:
-        parts += [_portfolio(plan.allocations, language), _totals(plan, language)]
+        parts += [_Portfolio(plan.allocations, language), _totals(plan, language)]
         parts += _section(word("sources"), (_source(a, language) for a in plan.allocations))
     else:
         parts += [Text(word("nothing"), style="bold"), _totals(plan, language)]
@@ -162,32 +162,70 @@ def _head(plan: Plan, language: Language) -> RenderableType:
     return Panel(Text(facts), title=Text(event.name, style="bold"), title_align="left", expand=False)
 
 
-def _portfolio(allocations: list[Allocation], language: Language) -> Table:
-    def word(key: str) -> str:
-        return _WORDS[key][language]
+#: Below this many columns the table has no room for names, and each tactic takes two lines instead.
+_WIDE: Final = 108
 
-    table = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True)
-    table.add_column(word("tactic"), overflow="fold", min_width=14)
-    for key in ("spend", "hours"):
-        table.add_column(word(key), justify="right", no_wrap=True)
-    table.add_column(word("when"), no_wrap=True)
-    table.add_column(word("registrations"), justify="right", no_wrap=True)
-    table.add_column(word("interval"), justify="right", no_wrap=True)
-    table.add_column(word("marginal"), justify="right", no_wrap=True)
-    table.add_column(word("evidence"), no_wrap=True)
-    for a in allocations:
-        units = f" {word('units')}{a.units}" if language == "en" else f" {a.units}{word('units')}"
-        table.add_row(
-            Text(a.name + (units if a.units else "")),
-            money(a.spend) if a.is_paid else Text(word("free"), style="dim"),
-            f"{a.staff_hours:.1f}",
-            _days(a.starts, a.ends, language),
-            _people(a.registrations.mean),
-            _interval(a.registrations),
-            money(a.marginal_cpa) if a.marginal_cpa else Text("–", style="dim"),
-            Text(_EVIDENCE[a.evidence][language], style=_EVIDENCE_STYLE[a.evidence]),
+
+class _Portfolio:
+    """The tactics of a plan: a table, or two lines each on a narrow terminal."""
+
+    def __init__(self, allocations: list[Allocation], language: Language) -> None:
+        self.allocations, self.language = allocations, language
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if options.max_width >= _WIDE:
+            yield self._table()
+        else:
+            for allocation in self.allocations:
+                yield from self._lines(allocation)
+
+    def _word(self, key: str) -> str:
+        return _WORDS[key][self.language]
+
+    def _name(self, a: Allocation) -> str:
+        if not a.units:
+            return a.name
+        return (
+            f"{a.name} {self._word('units')}{a.units}"
+            if self.language == "en"
+            else f"{a.name} {a.units}{self._word('units')}"
         )
-    return table
+
+    def _table(self) -> Table:
+        table = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True)
+        table.add_column(self._word("tactic"), overflow="fold")
+        for key in ("spend", "hours"):
+            table.add_column(self._word(key), justify="right", no_wrap=True)
+        table.add_column(self._word("when"), no_wrap=True)
+        for key in ("registrations", "interval", "marginal"):
+            table.add_column(self._word(key), justify="right", no_wrap=True)
+        table.add_column(self._word("evidence"), no_wrap=True)
+        for a in self.allocations:
+            table.add_row(
+                Text(self._name(a)),
+                money(a.spend) if a.is_paid else Text(self._word("free"), style="dim"),
+                f"{a.staff_hours:.1f}",
+                _days(a.starts, a.ends, self.language),
+                _people(a.registrations.mean),
+                _interval(a.registrations),
+                money(a.marginal_cpa) if a.marginal_cpa else Text("–", style="dim"),
+                Text(_EVIDENCE[a.evidence][self.language], style=_EVIDENCE_STYLE[a.evidence]),
+            )
+        return table
+
+    def _lines(self, a: Allocation) -> Iterable[RenderableType]:
+        yield Text(self._name(a), style="bold")
+        facts = [
+            money(a.spend) if a.is_paid else self._word("free"),
+            f"{a.staff_hours:.1f} h",
+            _days(a.starts, a.ends, self.language),
+            f"{self._word('registrations')} {_people(a.registrations.mean)} ({_interval(a.registrations)})",
+        ]
+        if a.marginal_cpa:
+            facts.append(f"{self._word('marginal')} {money(a.marginal_cpa)}")
+        line = Text(" · ".join(facts) + " · ")
+        line.append(_EVIDENCE[a.evidence][self.language], style=_EVIDENCE_STYLE[a.evidence])
+        yield Padding(line, (0, 0, 0, 2))
 
 
 def _totals(plan: Plan, language: Language) -> RenderableType:
