@@ -56,7 +56,11 @@ def run_demo(
             first = min(sample.world.first, date(2024, 1, 1))
             with AirflowClient(ready) as airflow:
                 for dag, conf in (
-                    ("backfill_history", {"from": str(first), "to": str(today(ready.time_zone))}),
+                    # one chunk a source: the sample is small, and each task costs seconds of imports
+                    (
+                        "backfill_history",
+                        {"from": str(first), "to": str(today(ready.time_zone)), "chunk_days": 3660},
+                    ),
                     ("nightly_retrain", {}),
                 ):
                     with steps.step(f"DAG {dag}"):
