@@ -11,6 +11,7 @@ period wins, then the one made later, then the later name: whatever order they a
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -26,7 +27,7 @@ import structlog
 from sqlalchemy import Connection, Engine
 
 from ingestion.headers import Synonyms, load_synonyms
-from ingestion.layouts import Context, Layout, Parser, all_layouts, is_notes, recognise
+from ingestion.layouts import Context, Layout, Parser, all_layouts, is_blank, is_notes, recognise
 from ingestion.linking import Links, link
 from ingestion.loader import (
     FileReport,
@@ -61,6 +62,8 @@ log = structlog.get_logger(__name__)
 
 #: Sources whose rows are not dated facts: they are always read whole.
 _UNDATED_SOURCES = frozenset(("spreadsheet",))
+#: What makes a file of a folder no table at all.
+_NO_TABLES = frozenset(("unknown_layout", "unknown_json", "not_a_table"))
 #: Never tables, in any folder.
 _NOT_DATA = (".lock", ".tmp", ".part", ".crdownload")
 
@@ -155,6 +158,7 @@ def _sha256(path: Path) -> str:
 
 def _inspect(file: _File, settings: Settings, synonyms: Synonyms, sources: Sequence[str] = ()) -> None:
     """Find the tables of a file and what they are, without reading their rows."""
+    strange = 0
     try:
         for table in open_tables(file.path, max_line_bytes=settings.max_line_bytes, synonyms=synonyms):
             if is_notes(table):
@@ -163,6 +167,7 @@ def _inspect(file: _File, settings: Settings, synonyms: Synonyms, sources: Seque
                 layout, _ = recognise(table, synonyms)
             except InputError as error:
                 file.problems.extend(error.problems)
+                strange += _is_regular(table)
                 continue
             if not sources or layout.source in sources:
                 file.tables.append((table, layout))
@@ -174,10 +179,18 @@ def _inspect(file: _File, settings: Settings, synonyms: Synonyms, sources: Seque
     if file.problems and not file.sha256 and file.path.is_file():
         with file.path.open("rb") as head:
             file.sha256 = hashlib.sha256(head.read(1 << 20)).hexdigest()
+    # A note or picture beside the exports is no defect, nor is a sheet of instructions in a workbook that has others. A
+    # regular table that nobody understands may be an export: that must be said.
     codes = {p.code for p in file.problems}
-    # A note beside the exports is no defect, nor is a sheet of instructions in a workbook that has others.
-    if codes == {"unknown_layout"} and (file.from_folder or file.tables):
+    if codes and codes <= _NO_TABLES and not strange and (file.from_folder or file.tables):
         file.ignored = True
+
+
+def _is_regular(table: RawTable) -> bool:
+    """Whether rows go on as the header begins: at least three columns, and nearly all rows of that width."""
+    rows = [r for r in itertools.islice(table.rows(), 30) if not all(is_blank(c) for c in r.cells)]
+    width = len(table.columns)
+    return width >= 3 and len(rows) >= 2 and sum(len(r.cells) == width for r in rows) >= 0.8 * len(rows)
 
 
 def _order_days(files: Sequence[_File]) -> None:
@@ -378,7 +391,7 @@ def _refusals(job: _Job, file: _File) -> list[FileReport]:
         return []
     if file.ignored:
         names = sorted({f"{p.file}#{p.sheet}" if p.sheet else str(p.file) for p in file.problems})
-        return [FileReport(name=name, path=file.path, status="ignored") for name in names]
+        return [FileReport(name=name, path=file.path, status="ignored", problems=file.problems) for name in names]
     return [_refused(job, file, file.problems)]
 
 

@@ -338,15 +338,28 @@ def test_one_bad_file_does_not_stop_the_others(desk: Desk):
 def test_notes_in_a_folder_are_ignored_but_not_when_asked_for(desk: Desk):
     note = desk.write("Please read me\nthank you\n", "README.txt")
     desk.write(ads("01,a,JPY,10,1,1"))
+    desk.write('{"rows": 1}', "expected.json")
     desk.write("x", "half.csv.part")
     desk.write("x", ".hidden/a.csv")
     folder = ingest_paths(
         [desk.settings.inbox_path], settings=desk.settings, engine=desk.engine, gate=accept_everything
     )
     assert folder.ok
-    assert sorted((f.name, f.status) for f in folder.files) == [("README.txt", "ignored"), ("a.csv", "loaded")]
+    assert sorted((f.name, f.status) for f in folder.files) == [
+        ("README.txt", "ignored"),
+        ("a.csv", "loaded"),
+        ("expected.json", "ignored"),
+    ]
     asked = ingest_paths([note], settings=desk.settings, engine=desk.engine, gate=accept_everything)
     assert [p.code for p in asked.refused] == ["unknown_layout"]
+
+
+def test_a_table_of_a_folder_that_nobody_understands_is_refused(desk: Desk):
+    desk.write("Foo,Bar,Baz\n1,2,3\n4,5,6\n", "export.csv")
+    report = ingest_paths(
+        [desk.settings.inbox_path], settings=desk.settings, engine=desk.engine, gate=accept_everything
+    )
+    assert [p.code for p in report.refused] == ["unknown_layout"]
 
 
 # --- money ------------------------------------------------------------------------------------------------------------
