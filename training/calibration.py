@@ -24,7 +24,7 @@ from scipy.special import ndtri, pdtr
 Floats = NDArray[np.float64]
 
 #: Event-to-event spread of a tactic and the shared shock until held-out events say otherwise: guesses.
-NOISE_LOG_SD = 0.35
+NOISE_LOG_SD = 0.5
 SHARED_LOG_SD = 0.20
 #: Imaginary held-out events and rows behind the defaults.
 PRIOR_EVENTS = 12.0

@@ -150,7 +150,8 @@ class Dataset:
         for frame in (self.rows, self.history.events, self.history.daily):
             plain = frame.reset_index()
             hasher.update("\x1f".join(map(str, plain.columns)).encode())
-            listed = [c for c in plain.columns if plain[c].map(lambda v: isinstance(v, list | np.ndarray)).any()]
+            texts = plain.select_dtypes(include="object")
+            listed = [str(c) for c in texts if texts[c].map(lambda v: isinstance(v, list | np.ndarray)).any()]
             plain = plain.assign(**{c: plain[c].map(str) for c in listed})
             hasher.update(pd.util.hash_pandas_object(plain, index=False).to_numpy().tobytes())
         return hasher.hexdigest()[:32]

@@ -93,7 +93,7 @@ class ResponseParameters:
     season: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
     level_log_sd: dict[str, float] = field(default_factory=dict)
     demand_elasticity: float = 0.0
-    noise_log_sd: float = 0.35
+    noise_log_sd: float = 0.5
     shared_log_sd: float = 0.2
     overdispersion: float = 0.1
     trained_until: date | None = None
