@@ -117,7 +117,7 @@ def totals(engine: Engine, organisation: str) -> dict[str, FileTotals]:
 
     Keys of an entry: ``platform``, ``source``, ``layout``, ``table``, ``rows``, ``first``, ``last``, ``current_rows``,
     ``rows_read``, ``total_rows_to_drop`` (rows of sums recognised), ``rows_quarantined``, ``rows_blank``,
-    ``rows_outside``, ``encoding``, ``path``, ``loaded_at`` and, by table, ``spend``, ``currency``, ``impressions``,
+    ``rows_outside``, ``encoding`` and ``path``, and, by table, ``spend``, ``currency``, ``impressions``,
     ``clicks``, ``conversions``, ``registrations``, ``leads``, ``confirmed``, ``cancelled``, ``totals`` (mail
     statistics). A sum of unknown values only is ``None``.
 
@@ -203,5 +203,5 @@ def _shown(entry: _Entry, current: int) -> FileTotals:
         "rows_read": row["rows_read"], "total_rows_to_drop": row["rows_total"],
         "rows_quarantined": row["rows_quarantined"], "rows_blank": row["rows_blank"],
         "rows_outside": row["rows_outside"], "current_rows": current,
-        "encoding": row["encoding"], "path": str(Path(row["path"])), "loaded_at": row["loaded_at"].isoformat(),
+        "encoding": row["encoding"], "path": str(Path(row["path"])),
     }  # fmt: skip

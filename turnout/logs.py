@@ -33,4 +33,7 @@ def configure(style: Literal["console", "json"] = "console", level: str = "INFO"
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=False,
     )
-    logging.basicConfig(stream=sys.stderr, level=level if level.upper() == "DEBUG" else "WARNING", force=True)
+    threshold = level if level.upper() == "DEBUG" else "WARNING"
+    logging.basicConfig(stream=sys.stderr, level=threshold, force=True)
+    # on the handler too, for libraries that set a level of their own
+    logging.getLogger().handlers[0].setLevel(threshold)
