@@ -89,7 +89,7 @@ _GOOGLE_TITLE = f"キャンペーンのパフォーマンス（{LABEL}）"
 #: Advertisements of one Meta campaign: set, name, and share of the campaign.
 _META_ADS = (("Set 0", "Speaker teaser", 0.45), ("Set 0", "Agenda", 0.20), ("Set 1", "Speaker teaser", 0.35))
 
-# --- faults -----------------------------------------------------------------------------------------------------------
+# --- faults: most show in one cell, some only beside the others ------------------------------------------------------
 EVENT_FAULTS = (
     Spoiler("duplicate_event", list, adds=True),
     Spoiler("total_row", total({0: "合計", 8: 9999, 9: 8888, 10: 77_777_777, 11: 66_666_666}), adds=True),
@@ -107,6 +107,7 @@ RESULT_FAULTS = (
     Spoiler("negative_cost", put(11, -30_000)),
     Spoiler("unknown_tactic", put(0, "謎の施策Ω")),
     Spoiler("no_event", put(1, "")),
+    Spoiler("clicks_over_reach", put(9, 99_999_999)),
 )
 GOOGLE_FAULTS = (
     Spoiler(
@@ -121,12 +122,14 @@ GOOGLE_FAULTS = (
     Spoiler("negative_cost", put(7, "-12000")),
     Spoiler("date_1900", put(0, "1900-01-01")),
     Spoiler("impossible_date", put_text(0, lambda day: day[:5] + "13-45")),
+    Spoiler("clicks_over_impressions", put(2, "99,999,999")),
 )
 META_FAULTS = (
     Spoiler("blank_row", total({}), adds=True),
     Spoiler("text_in_number", put(13, "abc")),
     Spoiler("negative_cost", put(13, "-12000")),
     Spoiler("impossible_date", lambda row: ["2025-02-30", "2025-02-30", *row[2:]]),
+    Spoiler("clicks_over_impressions", put(16, "99999999")),
 )
 LINKEDIN_FAULTS = (
     Spoiler("total_row", total({0: "Total", 5: "9,999.99", 6: "99999", 7: "999", 11: "99"}, keep=(1,)), adds=True),
@@ -139,6 +142,7 @@ MAIL_FAULTS = (
     Spoiler("negative_count", put(2 + SENDGRID_METRICS.index("delivered"), -40)),
     Spoiler("text_in_number", put(2 + SENDGRID_METRICS.index("opens"), "many")),
     Spoiler("impossible_date", put(0, "2025-02-30")),
+    Spoiler("unique_opens_over_opens", put(2 + SENDGRID_METRICS.index("unique_opens"), 99_999_999)),
 )
 #: On columns (registered_at, event, ticket, status, source, attended).
 REGISTRATION_FAULTS = (
@@ -528,7 +532,12 @@ class Exporter:
                 continue
             name = f"registrations_{_stamp(*period)}.csv"
             spoilt = self._spoil(
-                rows, REGISTRATION_FAULTS, rng, file=f"{folder}/{name}", first_row=2, key=lambda row: str(row[1])
+                rows,
+                REGISTRATION_FAULTS,
+                rng,
+                file=f"{folder}/{name}",
+                first_row=2,
+                key=lambda row: str(row[1]),
             )
             yield name, _csv([header, *spoilt], "utf-8-sig" if style else "utf-8")
 
