@@ -188,7 +188,8 @@ def pipeline_backfill(
     settings = _running_airflow()
     from turnout.runtime.airflow import AirflowClient
 
-    conf: dict[str, Any] = {"from": first.date().isoformat(), "to": last.date().isoformat()}
+    days = day_range(settings, first.date(), last.date())
+    conf: dict[str, Any] = {"from": days[0].isoformat(), "to": days[1].isoformat()}
     if source:
         conf["sources"] = source
     with AirflowClient(settings) as client, Steps(quiet=as_json).step("backfill_history"):
@@ -215,6 +216,29 @@ def _running_airflow() -> Settings:
     return settings.model_copy(update=now.ports)
 
 
+def airflow(context: typer.Context) -> None:
+    """Airflow's own command line, with this installation's settings.
+
+    Example: `turnout airflow backfill create --dag-id ingest_performance --from-date 2026-11-01 --to-date 2026-11-15`.
+    """
+    import os
+    import subprocess
+    import sys
+
+    from turnout.runtime import services, supervisor
+    from turnout.runtime.airflow import airflow_environment
+
+    given = load_settings()
+    running = supervisor.status(given)
+    with services(given.model_copy(update=running.ports)) as settings:
+        done = subprocess.run(
+            [sys.executable, "-m", "airflow", *context.args],
+            env={**os.environ, **airflow_environment(settings)},
+            check=False,
+        )
+    raise typer.Exit(done.returncode)
+
+
 def day_range(settings: Settings, first: date, last: date) -> tuple[date, date]:
     """``first`` and ``last`` if they are in order and not in the future.
 
@@ -234,4 +258,7 @@ def register(app: typer.Typer) -> None:
     app.command()(down)
     app.command()(status)
     app.command()(doctor)
+    app.command(
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    )(airflow)
     app.add_typer(pipeline_app, name="pipeline")
