@@ -20,7 +20,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -438,18 +438,38 @@ class _XlsxSource(_Source):
     sheet: str
 
     def rows(self, table: RawTable | None) -> Iterator[Row]:
-        with _workbook(self.path, self.file) as book:
+        with _workbook(self.path, self.file) as book, ExitStack() as stack:
             sheet = book[self.sheet]
             sheet.reset_dimensions()  # exporters write wrong dimensions; the rows themselves tell
             total = max(sheet.max_row or 0, 1)
+            results: Iterator[tuple[int, Sequence[Any]]] | None = None
             for number, cells in enumerate(_sheet_rows(sheet, self.file, self.sheet), start=1):
                 if table is not None and not number & 0xFF:
                     table.bytes_read = min(table.size, table.size * number // max(total, number))
-                yield Row(number, [_xlsx_cell(c) for c in cells])
+                row = [_xlsx_cell(c) for c in cells]
+                if table is not None and any(isinstance(c, Formula) for c in row):
+                    results = self._results(stack) if results is None else results
+                    saved = next((r for n, r in results if n == number), ())
+                    row = [
+                        Formula(c, _result(saved[i]) if i < len(saved) else None) if isinstance(c, Formula) else c
+                        for i, c in enumerate(row)
+                    ]
+                yield Row(number, row)
+
+    def _results(self, stack: ExitStack) -> Iterator[tuple[int, Sequence[Any]]]:
+        """The same rows with formulas' results as last saved; opened only when a first formula is met."""
+        sheet = stack.enter_context(_workbook(self.path, self.file, results=True))[self.sheet]
+        sheet.reset_dimensions()
+        return enumerate(_sheet_rows(sheet, self.file, self.sheet, values_only=False), start=1)
 
 
-def _sheet_rows(sheet: Any, file: str, name: str) -> Iterator[Sequence[Any]]:
-    rows = sheet.iter_rows(values_only=True)
+def _result(cell: Any) -> Cell:
+    """A formula's result; the empty text that ``=IF(A1="","",…)`` gives differs from no result at all."""
+    return "" if cell.value is None and cell.data_type == "str" else _xlsx_cell(cell.value)
+
+
+def _sheet_rows(sheet: Any, file: str, name: str, *, values_only: bool = True) -> Iterator[Sequence[Any]]:
+    rows = sheet.iter_rows(values_only=values_only)
     while True:
         try:
             cells = next(rows)
@@ -473,12 +493,13 @@ def _xlsx_cell(value: Any) -> Cell:
 
 
 @contextmanager
-def _workbook(path: Path, file: str) -> Iterator[Any]:
+def _workbook(path: Path, file: str, *, results: bool = False) -> Iterator[Any]:
+    """A workbook with its formulas, or with their ``results`` as the spreadsheet program last saved them."""
     import openpyxl
 
     with _explained(file), path.open("rb") as stream:  # as a stream: openpyxl goes by the name otherwise
         try:
-            book = openpyxl.load_workbook(stream, read_only=True, data_only=False)
+            book = openpyxl.load_workbook(stream, read_only=True, data_only=results)
         except Exception as error:
             # openpyxl raises whatever its XML parser meets: KeyError, ValueError, BadZipFile, ParseError, …
             raise InputError(

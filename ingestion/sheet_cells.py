@@ -509,7 +509,11 @@ READERS: Mapping[str, Callable[[Cell, ReadAs], Any]] = {
 
 
 def read_cell(reader: Callable[[Cell, ReadAs], Any], at: ReadAs, cell: Cell) -> Any:
-    """Read a cell; a formula is refused whatever the column holds."""
-    if isinstance(cell, Formula):
+    """Read a cell, whatever its column holds; of a formula the result, and where the file has none it is refused."""
+    if not isinstance(cell, Formula):
+        return reader(cell, at)
+    if cell.result is None:
         parse_text(cell)
-    return reader(cell, at)
+    value = reader(cell.result, at)
+    noted = value if isinstance(value, Noted) else Noted(value)
+    return Noted(noted.value, ("formulas, read by the results the file was last saved with", *noted.notes))

@@ -44,7 +44,7 @@ from ingestion.sheet_cells import (
     unit_of,
 )
 from ingestion.sheets import REGISTRATIONS, Kind, Sheet, load_sheets
-from ingestion.values import Amount, Cell, CellError, fold, is_unknown
+from ingestion.values import Amount, Cell, CellError, Formula, fold, is_unknown
 from turnout.errors import InputError, Problem
 from turnout.identity import event_key, key_of, normalise_name
 
@@ -80,6 +80,13 @@ _NAMES: Mapping[str, frozenset[str]] = {
     "tactic_results": frozenset(("event_name",)),
     "paid_media": frozenset(("name",)),
 }
+
+
+def _says_nothing(cell: Cell) -> bool:
+    """Blank, or a formula filled down beyond the rows that are in use: its result is blank or an error."""
+    if isinstance(cell, Formula):
+        return cell.result is not None and (is_blank(cell.result) or str(cell.result).startswith("#"))
+    return is_blank(cell)
 
 
 def _plain(value: Any) -> Any:
@@ -211,14 +218,14 @@ class OrganiserSheet(Layout):
 
     def _row(self, row: Row, reading: _Reading) -> Outcome:
         table, fields, synonyms = reading.table, reading.fields, reading.context.synonyms
-        if all(is_blank(c) for c in row.cells):
+        if all(_says_nothing(c) for c in row.cells):
             return Blank(row.number)
         if (label := self._total(row, reading)) is not None:
             return Total(row.number, label)
         if (wide := too_wide(table, row)) is not None:
             return wide
         cells = {n: row.cells[c.index] for n, c in fields.items() if c.index < len(row.cells)}
-        if all(is_blank(c) for c in cells.values()):
+        if all(_says_nothing(c) for c in cells.values()):
             return self._outside(row, reading)
         reading.noticed.clear()
         values, problems = self._values(row, cells, reading)
@@ -248,7 +255,7 @@ class OrganiserSheet(Layout):
 
     def _total(self, row: Row, reading: _Reading) -> str | None:
         """What makes a row one of sums or a repeated header, else ``None``."""
-        filled = [c for c in row.cells if not is_blank(c)]
+        filled = [c for c in row.cells if not _says_nothing(c)]
         headers = {c.key for c in reading.table.columns}
         if len(filled) >= 2 and all(isinstance(c, str) and header_key(c) in headers for c in filled):
             return "repeated header"
@@ -270,7 +277,7 @@ class OrganiserSheet(Layout):
 
     def _outside(self, row: Row, reading: _Reading) -> Outcome:
         """A row whose only content lies under headers nobody knows: a running number is nothing, text is refused."""
-        filled = [c for c in row.cells if not is_blank(c)]
+        filled = [c for c in row.cells if not _says_nothing(c)]
         if all(not isinstance(c, str) or re.fullmatch(r"[\d.\-]+", fold(c)) for c in filled):
             return Blank(row.number)
         message = "no column that is understood has a value in this row"

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
-from typing import Literal, NoReturn, TypeVar
+from typing import Literal, NoReturn, Self, TypeVar
 from zoneinfo import ZoneInfo
 
 Cell = str | int | float | Decimal | bool | datetime | date | time | timedelta | None
@@ -59,9 +59,20 @@ class CellError(ValueError):
 
 
 class Formula(str):
-    """A spreadsheet formula as it is written, ``=1+1``. Its result is not in the file."""
+    """A spreadsheet formula as it is written, ``=1+1``.
 
-    __slots__ = ()
+    Attributes:
+        result: what the spreadsheet program calculated when it last saved; ``None`` where the file does not hold it.
+    """
+
+    __slots__ = ("result",)
+
+    result: Cell
+
+    def __new__(cls, text: str, result: Cell = None) -> Self:
+        formula = super().__new__(cls, text)
+        formula.result = result
+        return formula
 
 
 def fold(text: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+import zipfile
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -603,6 +605,50 @@ def test_a_missing_required_header_names_what_is_there_and_what_is_wanted(reader
     assert problem.code == "missing_column"
     assert "開催日" in problem.message
     assert "イベント名, カテゴリ, テーマ, 形式" in problem.message
+
+
+def save_results(path: Path, results: dict[str, str]) -> None:
+    """Put the results of formulas into a workbook, as a spreadsheet program does when it saves."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    page = parts["xl/worksheets/sheet1.xml"].decode()
+    for cell, result in results.items():
+        kind = "" if result.replace(".", "").isdigit() else ' t="e"' if result.startswith("#") else ' t="str"'
+        page, count = re.subn(
+            rf'<c r="{cell}"([^>]*?)(?: t="\w+")?><f>(.*?)</f><v ?/?>(?:</v>)?',
+            rf'<c r="{cell}"\1{kind}><f>\2</f><v>{result}</v>',
+            page,
+        )
+        assert count == 1, cell
+    parts["xl/worksheets/sheet1.xml"] = page.encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+
+
+def test_formulas_are_read_by_the_results_the_workbook_was_saved_with(reader: Reader):
+    header = ["イベント名", "開催日", "形式", "目標申込数", "予算", "実際コスト"]
+    day = datetime(2025, 4, 1)  # noqa: DTZ001
+    rows = [
+        header,
+        ["第一回", day, "会場", "=50*2", 1000, "=E2*0.9"],
+        ["第二回", day, "会場", 100, 1000, "=E3/0"],
+        ["第三回", day, "会場", 100, 1000, "=1+1"],
+        [None, None, None, None, None, '=IF(A5="","",E5*0.9)'],
+        ["第四回", day, "会場", 100, 1000, 900],
+        ["合計", None, None, "=SUM(D2:D6)"],
+    ]
+    reader.workbook(イベント=rows)
+    path = reader.folder / "book.xlsx"
+    save_results(path, {"D2": "100", "F2": "900", "F3": "#REF!", "F5": "", "D7": "400"})
+    (read,) = reader.path(path)
+    assert read.kinds == ["Record", "Rejected", "Rejected", "Blank", "Record", "Total"]
+    assert (read.records[0]["target_registrations"], read.records[0]["actual_cost"]) == (100, 900)
+    assert [r.problems[0].code for r in read.rejected] == ["spreadsheet_error", "formula"]
+    assert read.warnings[1:] == [
+        "row 2: 目標申込数: formulas, read by the results the file was last saved with",
+        "row 2: 実際コスト: formulas, read by the results the file was last saved with",
+    ]
 
 
 # --- figures that contradict one another ------------------------------------------------------------------------------
