@@ -58,7 +58,8 @@ def backfill_history() -> None:
         return [
             {"source": source, "from": str(part.first), "to": str(part.last)}
             for source in params["sources"] if (source == SHEETS) == sheets
-            for part in window.chunks(params["chunk_days"])
+            # a sheet is always read whole, so that one chunk is all of it
+            for part in ([window] if sheets else window.chunks(params["chunk_days"]))
         ]  # fmt: skip
 
     @task(map_index_template="{{ task.op_kwargs['piece']['source'] }} {{ task.op_kwargs['piece']['from'] }}")
