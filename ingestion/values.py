@@ -102,6 +102,8 @@ def is_unknown(cell: Cell) -> bool:
 #: UTF-8 read as a Western code page, and as Shift_JIS: sequences that no language writes.
 _WESTERN_MOJIBAKE = re.compile(
     r"ã[\x80-\xbf‚ƒ„…†‡ˆ‰Š‹Œ‘’“”•–—˜™š›œžŸ€]|Ã[\x80-\xbf‰‚ƒ„]|â€[\x80-\xbf™œ“”˜¦]|ï¼|Â[\xa0-\xbf]"
+    # kanji without kana; twice in a row, because French writes one such sequence: « modifié » with a no-break space
+    r"|(?:[ä-é][\x80-\xbf‚ƒ„…†‡ˆ‰Š‹Œ‘’“”•–—˜™š›œžŸŽ€]{2}){2}"
 )
 _JAPANESE_MOJIBAKE = re.compile(r"(?:[繧縺繝]\S?){2}|(?:[譁蜿莨荳諠蛹隱郢邵][｡-ﾟ\S]){3}")
 #: Shift_JIS read as a Western code page: ``ƒCƒxƒ“ƒg``.

@@ -366,7 +366,16 @@ def test_dates_in_lines_of_text():
 
 @pytest.mark.parametrize(
     "text",
-    ["イベント名", "製造業・営業部長", "Campaña São Zürich", "※終了※01_一般｜セミナー", "AI", "本当に？？", "①②㈱"],
+    [
+        "イベント名",
+        "製造業・営業部長",
+        "Campaña São Zürich",
+        "※終了※01_一般｜セミナー",
+        "AI",
+        "本当に？？",
+        "①②㈱",
+        "« modifié\u00a0» été",
+    ],
 )
 def test_sound_text_is_no_mojibake(text):
     assert mojibake(text) is None
@@ -380,6 +389,10 @@ def test_text_in_the_wrong_encoding_is_noticed(text, wrote, read):
     broken = text.encode(wrote).decode(read, errors="replace")
     assert mojibake(broken) is not None
     assert code_of(parse_text, broken) == "mojibake"
+
+
+def test_kanji_without_kana_in_the_wrong_encoding_are_noticed():
+    assert "第1回 商談改善勉強会" in str(mojibake("第1回 商談改善勉強会".encode().decode("cp1252", errors="replace")))
 
 
 def test_mojibake_that_can_be_restored_says_what_was_meant():
