@@ -69,6 +69,10 @@ FEWEST_REGISTRATIONS: Final = 0.5
 STALE_AFTER: Final = timedelta(days=3)
 OLD_AFTER: Final = timedelta(days=90)
 OUT_OF_REACH: Final = 0.1
+#: A goal counts as reached where it is at least as likely as not.
+LIKELY: Final = 0.5
+#: Less than this share of the budget is change, which needs no reason.
+_CHANGE: Final = Decimal("0.001")
 #: The cheapest portfolio for the goal is found to this share of its spend.
 _CHEAPEST_TOLERANCE: Final = 0.02
 _CHEAPEST_STEPS: Final = 9
@@ -353,44 +357,43 @@ class _Planner:
         })  # fmt: skip
 
     def _cheapest(self, options: Sequence[_Option], locked: float) -> Solution | None:
-        """The portfolio of least spend that is expected to reach the goal, to within 2 %; ``None`` if none does."""
+        """The portfolio of least spend that is likelier than not to reach the goal, to within 2 % of its spend.
+
+        ``None`` if none does, whatever the money.
+        """
         low, high = locked, math.fsum(
             o.candidate.lock or min(o.candidate.maximum, o.candidate.curve.saturated, self.rates.from_jpy(1e8))
             for o in options if o.tactic.is_paid
         )  # fmt: skip
         high = max(low, self._payable(high))
-        goal = float(self.brief.goal.target)
         best = self._solve(options, high, aside=True)
-        at_high = self._expected(best)
-        if at_high < goal:
+        at_high = self._likelihood(options, best)
+        if at_high < LIKELY:
             return None
-        at_low = self._expected(cheap := self._solve(options, low, aside=True))
-        if at_low >= goal:
+        at_low = self._likelihood(options, cheap := self._solve(options, low, aside=True))
+        if at_low >= LIKELY:
             return cheap
         high = min(high, best.total_spend)
         for step in range(_CHEAPEST_STEPS):
             if high <= low * (1 + _CHEAPEST_TOLERANCE) or high - low <= self.rates.unit:
                 break
-            # The outcome rises with the spend and flattens: aim where a straight line would reach the goal, but every
-            # second time at the geometric middle, since the answer may be a thousandth of all that could be spent.
-            share = min(max((goal - at_low) / (at_high - at_low), 0.02), 0.9)
+            # The likelihood rises with the spend and flattens: aim where a straight line would reach the goal, but
+            # every second time at the geometric middle, for the answer may be a thousandth of what could be spent.
+            share = min(max((LIKELY - at_low) / (at_high - at_low), 0.02), 0.9)
             aim = low + share * (high - low) if step % 2 == 0 else math.sqrt(max(low, self.rates.unit) * high)
             middle = self._payable(aim)
             if not low < middle < high:
                 break
             tried = self._solve(options, middle, aside=True)
-            reached = self._expected(tried)
-            if reached >= goal:
+            reached = self._likelihood(options, tried)
+            if reached >= LIKELY:
                 best, high, at_high = tried, min(middle, tried.total_spend), reached
             else:
                 low, at_low = middle, reached
         return best
 
-    def _expected(self, solution: Solution) -> float:
-        """What the goal counts, expected of a portfolio."""
-        registrations = solution.response + self.outlook.organic_mean
-        attending = self.brief.goal.metric is GoalMetric.attendees
-        return registrations * self.outlook.show_up.mean if attending else registrations
+    def _likelihood(self, options: Sequence[_Option], solution: Solution) -> float:
+        return self._predict(self._chosen(options, solution)).goal_probability
 
     # --- the parts of the answer -----------------------------------------------------------------------------------
     def _allocation(self, option: _Option, choice: Choice, outcome: Predictive) -> Allocation:
@@ -433,11 +436,11 @@ class _Planner:
     def _totals(self, allocations: Sequence[Allocation], solution: Solution, outcome: Predictive) -> Totals:
         spend = sum((a.spend.amount for a in allocations), Decimal(0))
         unspent = max(self.brief.budget.amount - spend, Decimal(0))
-        reason = solution.unspent_reason
+        reason = solution.unspent_reason if unspent > self.brief.budget.amount * _CHANGE else None
         return Totals(
             spend=Money(amount=spend, currency=self.currency),
             unspent=Money(amount=unspent, currency=self.currency),
-            unspent_reason=UNSPENT[reason][self.language] if reason is not None and unspent > 0 else None,
+            unspent_reason=UNSPENT[reason][self.language] if reason is not None else None,
             staff_hours=round(solution.total_hours, 2),
             organic_registrations=outcome.organic,
             registrations=outcome.total,
