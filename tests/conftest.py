@@ -130,3 +130,14 @@ def redis_url(_servers: dict[str, str]) -> str:
     with redis.Redis.from_url(_servers["redis_url"]) as client:
         client.flushdb()
     return _servers["redis_url"]
+
+
+@pytest.fixture
+def empty_registry(settings: Settings, redis_url: str) -> object:
+    """The model registry of ``settings``, which the tests of a worker share, without models."""
+    from turnout import registry
+
+    client = registry.client(settings)
+    for model in client.search_registered_models():
+        client.delete_registered_model(model.name)
+    return client

@@ -34,15 +34,6 @@ BRIEF = Brief.model_validate(
 )
 
 
-@pytest.fixture
-def empty_registry(settings, redis_url):
-    """The registry is shared by the tests of a worker: each starts without models."""
-    client = registry.client(settings)
-    for model in client.search_registered_models():
-        client.delete_registered_model(model.name)
-    return client
-
-
 def champion(settings) -> tuple[ResponseModel, DemandModel]:
     response, version = registry.champion_directory(settings, registry.RESPONSE)
     demand, demand_version = registry.champion_directory(settings, registry.DEMAND)

@@ -145,6 +145,9 @@ pipeline_app = typer.Typer(help="Run the nightly steps by hand, here or through 
 def pipeline_run(
     as_of: Annotated[datetime | None, DayOption] = None,
     skip_ingest: Annotated[bool, typer.Option("--skip-ingest", help="Use the warehouse as it is.")] = False,
+    full_history: Annotated[
+        bool, typer.Option("--full-history", help="Read the whole inbox, not only each source's look-back window.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """In this process: read the inbox, refresh the features, retrain, promote what is better."""
@@ -152,7 +155,9 @@ def pipeline_run(
 
     with warehouse() as (settings, engine):
         day = as_of.date() if as_of else today(settings.time_zone)
-        report = run_nightly(settings, engine, day, steps=Steps(quiet=as_json), ingest=not skip_ingest)
+        report = run_nightly(
+            settings, engine, day, steps=Steps(quiet=as_json), ingest=not skip_ingest, full_history=full_history
+        )
     if as_json:
         emit_json(report)
         return
