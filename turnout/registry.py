@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import psycopg
 import structlog
 
 from turnout.errors import NotReadyError
@@ -31,6 +32,8 @@ CHAMPION: Final = "champion"
 CHALLENGER: Final = "challenger"
 Alias = Literal["champion", "challenger"]
 
+#: Seconds a store may take to accept a connection.
+_PATIENCE: Final = 5
 #: Read by MLflow while it is imported.
 _QUIET: Final = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -52,7 +55,15 @@ def artifact_location(settings: Settings) -> str:
 
 
 def client(settings: Settings) -> Any:
-    """An ``mlflow.MlflowClient`` of this installation, with MLflow's own telemetry and progress bars off."""
+    """An ``mlflow.MlflowClient`` of this installation, with MLflow's own telemetry and progress bars off.
+
+    Raises:
+        psycopg.OperationalError: the store is a database that does not answer. MLflow itself would go on trying for
+            hours.
+    """
+    if settings.mlflow_tracking_uri is None:
+        url = settings.url_for("mlflow").set(drivername="postgresql")
+        psycopg.connect(url.render_as_string(hide_password=False), connect_timeout=_PATIENCE).close()
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)

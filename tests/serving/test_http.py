@@ -331,6 +331,21 @@ def test_bentomls_own_client_gets_a_plan_too(service):
     assert service.http.post("/bento/plan", json=WRONG).status_code == 400
 
 
+def test_without_the_service_the_same_plan_is_made_and_kept(service):
+    from serving.local import plan_in_process
+    from turnout.brief import Brief
+
+    question = Brief.model_validate(brief())
+    engine = create_engine(service.settings)
+    here = plan_in_process(service.settings, engine, question)
+    engine.dispose()
+    there = Plan.model_validate(post(service, brief()).json())
+    differ = {"plan_id", "created_at"}
+    assert here.model_dump(exclude=differ) == there.model_dump(exclude=differ)
+    assert rows(service, tables.plan, plan_id=here.plan_id)
+    assert rows(service, tables.prediction, plan_id=here.plan_id, tactic_id="")
+
+
 def test_a_new_champion_is_taken_over_without_a_restart(service, tmp_path):
     response, _ = register(service.settings, tmp_path)
     models = service.wait_for(lambda: service.http.get("/v1/models").json(), lambda m: m[0]["version"] == response)
