@@ -29,7 +29,9 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy import Connection, Engine
 
+from ingestion.layouts import all_layouts
 from turnout.warehouse import tables as wh
+from turnout.warehouse.load import lock_account
 
 if TYPE_CHECKING:
     from turnout.tactics import Catalogue
@@ -168,9 +170,9 @@ def link(engine: Engine, organisation: str) -> Links:
 
     catalogue = load_catalogue()
     with engine.begin() as connection:
-        connection.execute(
-            sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"turnout:link:{organisation}"}
-        )
+        # Loaders hold one source's lock; this takes all, in one order, so that nobody writes in between.
+        for source in sorted({layout.source for layout in all_layouts()}):
+            lock_account(connection, organisation, source, "*")
         events = Events.load(connection, organisation)
         campaigns, unmapped = _link_campaigns(connection, organisation, events, catalogue)
         links = Links(

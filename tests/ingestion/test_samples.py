@@ -127,6 +127,17 @@ def test_nightly_windows_rebuild_what_reading_whole_files_gives(loaded):
     assert without_file(warehouse(engine)) == without_file(before)
 
 
+def test_readers_that_run_at_the_same_time_do_not_disturb_one_another(loaded):
+    from concurrent.futures import ThreadPoolExecutor
+
+    settings, engine = loaded
+    before = warehouse(engine)
+    with ThreadPoolExecutor(4) as pool:
+        orders = [FILES, FILES[::-1], FILES, FILES[::-1]]
+        assert all(report.ok for report in pool.map(lambda files: ingest(settings, engine, files), orders))
+    assert warehouse(engine) == before
+
+
 def test_a_dry_run_reports_the_same_and_writes_nothing(settings, engine):
     report = ingest(settings, engine, FILES, dry_run=True)
     assert report.summary()["rows_loaded"] == sum(entry["rows"] for entry in EXPECTED.values())
@@ -174,3 +185,64 @@ def test_every_column_is_explained(settings, engine):
     assert columns["Fecha de inicio (huso horario de UTC)"] == "day"
     assert columns["Posibles contactos"] == "leads"
     assert columns["Promedio de permanencia (en segundos)"] is None
+
+
+def as_workbook(source: Path, target: Path) -> Path:
+    """The export as somebody saves it again from a spreadsheet: numbers and days are native cells."""
+    import openpyxl
+
+    from ingestion.reading import open_tables
+    from ingestion.values import CellError, parse_date, parse_number
+
+    book = openpyxl.Workbook()
+    sheet = book.active
+    assert sheet is not None
+    (table,) = open_tables(source)
+    for row in table.preamble:
+        sheet.append(list(row.cells))
+    sheet.append([c.name for c in table.columns])
+    for row in table.rows():
+        cells: list[Any] = []
+        for cell in row.cells:
+            try:
+                number = parse_number(cell)
+                cells.append(float(number) if number is not None else cell)
+            except CellError:
+                try:
+                    cells.append(parse_date(cell))
+                except CellError:
+                    cells.append(cell)
+        sheet.append(cells)
+    book.save(target)
+    return target
+
+
+@pytest.mark.parametrize("how", ["xlsx", "gzip", "zip", "semicolon", "utf-16"])
+def test_the_same_export_in_another_wrapping_counts_once(loaded, tmp_path, how):
+    import csv
+    import gzip
+    import io
+    import zipfile
+
+    settings, engine = loaded
+    source, target = EXPORTS / "gads_ja_daily.csv", tmp_path / "z_copy"
+    if how == "xlsx":
+        as_workbook(source, target)
+    elif how == "gzip":
+        target.write_bytes(gzip.compress(source.read_bytes()))
+    elif how == "zip":
+        with zipfile.ZipFile(target, "w") as archive:
+            archive.write(source, "export.csv")
+    else:
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, delimiter=";" if how == "semicolon" else "\t")
+        writer.writerows(csv.reader(io.StringIO(source.read_text(encoding="utf-8"))))
+        target.write_text(buffer.getvalue(), encoding="utf-8-sig" if how == "semicolon" else "utf-16-le")
+    report = ingest(settings, engine, [target])
+    assert report.ok
+    name = report.files[0].name
+    found = totals(engine, settings.organisation)
+    for key in ("rows", "spend", "currency", "impressions", "clicks", "conversions", "first", "last"):
+        assert found[name][key] == EXPECTED["gads_ja_daily.csv"][key], key
+    assert found[name]["current_rows"] == 231
+    assert found["gads_ja_daily.csv"]["current_rows"] == found["gads_ja_daily_cp932.csv"]["current_rows"] == 0
