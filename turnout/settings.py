@@ -60,6 +60,10 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address the service, Airflow and MLflow bind to.")
     service_port: int = Field(default=3000, ge=1, le=65535)
     airflow_port: int = Field(default=8080, ge=1, le=65535)
+    airflow_url: str | None = Field(
+        default=None,
+        description="Where other machines reach Airflow's API server, e.g. http://airflow-api-server:8080.",
+    )
     mlflow_port: int = Field(default=5000, ge=1, le=65535)
     service_workers: int = Field(default=1, ge=1, le=64)
     request_timeout_seconds: float = Field(default=10.0, gt=0, le=300)

@@ -233,15 +233,29 @@ def airflow(context: typer.Context) -> None:
     from turnout.runtime import services, supervisor
     from turnout.runtime.airflow import airflow_environment
 
-    given = load_settings()
-    running = supervisor.status(given)
-    with services(given.model_copy(update=running.ports)) as settings:
-        done = subprocess.run(
-            [sys.executable, "-m", "airflow", *context.args],
-            env={**os.environ, **airflow_environment(settings)},
-            check=False,
-        )
+    def environment(settings: Settings) -> dict[str, str]:
+        # Airflow's own variables win, so that any of its options can be set from outside.
+        given = {name: value for name, value in os.environ.items() if name.startswith("AIRFLOW__")}
+        return {**os.environ, **airflow_environment(settings), **given}
+
+    settings = load_settings()
+    command = [sys.executable, "-m", "airflow", *context.args]
+    if settings.database_url and settings.redis_url:
+        # Nothing to stop afterwards: become Airflow, so that signals reach it (as a container's first process).
+        os.execve(command[0], command, environment(settings))  # noqa: S606
+    running = supervisor.status(settings)
+    with services(settings.model_copy(update=running.ports)) as ready:
+        done = subprocess.run(command, env=environment(ready), check=False)
     raise typer.Exit(done.returncode)
+
+
+def migrate() -> None:
+    """Bring all databases up to date: the warehouse, and Airflow's own. Safe to run again, and by several at once."""
+    from turnout.runtime import airflow as engine
+    from turnout.runtime import services
+
+    with services(migrate=True) as settings, Steps().step("databases"):
+        engine.migrate(settings)
 
 
 def day_range(settings: Settings, first: date, last: date) -> tuple[date, date]:
@@ -266,4 +280,5 @@ def register(app: typer.Typer) -> None:
     app.command(
         context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
     )(airflow)
+    app.command()(migrate)
     app.add_typer(pipeline_app, name="pipeline")

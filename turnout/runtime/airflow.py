@@ -115,7 +115,9 @@ def credentials(settings: Settings) -> tuple[str, str]:
 
 
 def base_url(settings: Settings) -> str:
-    """Address of the API server on this machine."""
+    """Address of the API server: ``airflow_url``, else on this machine."""
+    if settings.airflow_url:
+        return settings.airflow_url.rstrip("/")
     host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104
     return f"http://{host}:{settings.airflow_port}"
 
