@@ -14,7 +14,7 @@ import hashlib
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from importlib.metadata import PackageNotFoundError, version
@@ -117,6 +117,7 @@ class _File:
     tables: list[tuple[RawTable, Layout]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     ignored: bool = False
+    of_another_source: bool = False
     last_day: date | None = None
 
     @property
@@ -171,7 +172,9 @@ def _inspect(file: _File, settings: Settings, synonyms: Synonyms, sources: Seque
                 continue
             if not sources or layout.source in sources:
                 file.tables.append((table, layout))
-        file.sha256 = _sha256(file.path)
+            else:
+                file.of_another_source = True
+        file.sha256 = file.sha256 or _sha256(file.path)
     except InputError as error:
         file.problems.extend(error.problems)
     except OSError as error:
@@ -481,8 +484,8 @@ def ingest_source(
 ) -> IngestReport:
     """Read the inbox's files of one source, rows of ``first`` to ``last`` only.
 
-    Restated figures replace earlier ones; days outside the window stay. An unknown or unreadable file of the inbox is
-    not this call's business: :func:`ingest_paths` reports it.
+    Restated figures replace earlier ones; days outside the window stay. A file of the inbox that cannot be read at all
+    is reported by every source's call, for nobody knows whose it is.
 
     Raises:
         ValueError: there is no such source, or ``last`` lies before ``first``.
@@ -495,34 +498,48 @@ def ingest_source(
     synonyms = load_synonyms(settings.home_path)
     inbox = settings.inbox_path
     files = _expand([inbox], settings, None) if inbox.is_dir() else []
+    window = None if source in _UNDATED_SOURCES else (first, last)
+    files = _not_known_to_be_apart(files, source, window, engine, settings.organisation)
     for file in files:
         _inspect(file, settings, synonyms, [source])
-        file.problems = []
-    files = [f for f in files if f.tables]
-    if source not in _UNDATED_SOURCES:
-        _order_days(files)
-        files = _of_window(files, (first, last), engine, settings.organisation)
+    files = [f for f in files if f.tables or (f.problems and not f.ignored and not f.of_another_source)]
+    _order_days(files)
     with _run(engine, settings.organisation, trigger, dry_run=False) as run_id:
         job = _Job(settings, engine, gate, synonyms, run_id, (first, last))
         return _work(job, sorted(files, key=lambda f: f.order))
 
 
-def _of_window(files: Sequence[_File], window: Window, engine: Engine, organisation: str) -> list[_File]:
-    """Leave out files that are known to hold no day of the window: by the period they state, or by an earlier read."""
+def _not_known_to_be_apart(
+    files: Sequence[_File], source: str, window: Window | None, engine: Engine, organisation: str
+) -> list[_File]:
+    """Leave out files of which an earlier read, of the same content, says that they hold nothing asked for.
+
+    A workbook or archive may hold tables nobody has read yet, so only plain files are left out by their source.
+    """
     t = wh.ingest_file
+    single = sa.func.bool_and(sa.and_(t.c.sheet == "", ~t.c.name.contains("/")))
     with engine.connect() as connection:
         query = (
-            sa.select(t.c.path, t.c.content_sha256, sa.func.min(t.c.first_date), sa.func.max(t.c.last_date))
+            sa.select(
+                t.c.path, t.c.content_sha256, sa.func.min(t.c.first_date), sa.func.max(t.c.last_date), single,
+                sa.func.min(t.c.source),
+            )
             .where(t.c.organisation == organisation, t.c.path.in_([str(f.path) for f in files]))
             .group_by(t.c.path, t.c.content_sha256)
-        )
-        known = {(path, sha): (lo, hi) for path, sha, lo, hi in connection.execute(query)}
+        )  # fmt: skip
+        known = {(path, sha): rest for path, sha, *rest in connection.execute(query)}
+    read_before = {path for path, _ in known}
     wanted = []
     for file in files:
-        span = known.get((str(file.path), file.sha256))
-        apart = span is not None and span[0] is not None and (span[1] < window[0] or span[0] > window[1])
-        if not apart:
-            wanted.append(file)
+        if str(file.path) in read_before:
+            with suppress(OSError):
+                file.sha256 = _sha256(file.path)
+        seen = known.get((str(file.path), file.sha256))
+        if seen is not None and seen[2]:
+            lo, hi, _, of_source = seen
+            if of_source != source or (window and lo is not None and (hi < window[0] or lo > window[1])):
+                continue
+        wanted.append(file)
     return wanted
 
 

@@ -173,7 +173,7 @@ def test_the_nightly_read_takes_one_source_of_the_inbox(desk: Desk):
     )
     assert report.summary() == {
         "files": 1,
-        "files_refused": 0,
+        "files_refused": 1,
         "rows_read": 2,
         "rows_loaded": 1,
         "rows_quarantined": 0,
@@ -183,6 +183,8 @@ def test_the_nightly_read_takes_one_source_of_the_inbox(desk: Desk):
     }
     assert desk.rows(ADS, "account", "date") == [("tokyo", day(1))]
     assert desk.count(wh.registration) == 0
+    assert [p.code for p in report.refused] == ["empty_file"]
+    assert [r["reason_code"] for r in quarantine_rows(desk.engine, desk.settings.organisation)] == ["empty_file"]
     assert totals(desk.engine, desk.settings.organisation)["google.csv"]["rows"] == 1
 
 
