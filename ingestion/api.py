@@ -43,7 +43,7 @@ from ingestion.loader import (
 from ingestion.personal import scrub
 from ingestion.rates import DatedRates
 from ingestion.reading import RawTable, open_tables
-from ingestion.staging import Staged
+from ingestion.staging import Staged, sweep
 from ingestion.totals import FileTotals, totals
 from ingestion.values import CellError, parse_date
 from turnout.errors import InputError, Problem
@@ -544,6 +544,7 @@ def _not_known_to_be_apart(
 
 
 def _work(job: _Job, files: Sequence[_File]) -> IngestReport:
+    sweep(job.settings.home_path / "tmp")
     report = IngestReport(job.run_id, job.organisation, job.dry_run)
     for file in files:
         report.files.extend(_read_file(job, file))

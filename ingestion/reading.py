@@ -19,6 +19,7 @@ import json
 import re
 import zipfile
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -352,11 +353,12 @@ def _legacy_encoding(raw: bytes) -> str:
 # --- sources of rows -------------------------------------------------------------------------------------------------
 
 
-class _Source:
+class _Source(ABC):
     """Gives the rows of one table, header and preamble included, numbered from 1."""
 
+    @abstractmethod
     def rows(self, table: RawTable | None) -> Iterator[Row]:
-        raise NotImplementedError  # pragma: no cover - every source has its own
+        """All rows from the start; ``table`` is told how far one is."""
 
 
 @dataclass

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -21,6 +23,9 @@ from ingestion.records import Record, Rejected
 
 #: Rows held in memory at a time.
 BATCH_ROWS = 100_000
+
+_PREFIX = "ingest-"
+_STALE_SECONDS = 24 * 3600
 
 _Key = tuple[str, date | None]
 #: The row's number in the file, then its values in the order of the table's names.
@@ -33,6 +38,14 @@ class Batch:
 
     rows: list[int]
     columns: dict[str, list[Any]]
+
+
+def sweep(folder: Path) -> None:
+    """Remove what loads that were killed left in ``folder``; those still running wrote to theirs within the day."""
+    for path in folder.glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            if path.stat().st_mtime < time.time() - _STALE_SECONDS:
+                shutil.rmtree(path)
 
 
 class Staged:
@@ -140,7 +153,7 @@ class Staged:
     def _append(self, name: str, items: list[Any]) -> None:
         if self._spool is None:
             self._folder.mkdir(parents=True, exist_ok=True)
-            made = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="ingest-", dir=self._folder))
+            made = self._stack.enter_context(tempfile.TemporaryDirectory(prefix=_PREFIX, dir=self._folder))
             self._spool = Path(made)
         with (self._spool / name).open("ab") as file:
             pickle.dump(items, file, protocol=pickle.HIGHEST_PROTOCOL)

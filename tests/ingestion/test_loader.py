@@ -443,6 +443,20 @@ def test_a_large_unsorted_file_gives_what_a_small_one_would(desk: Desk, monkeypa
     assert not list(desk.settings.home_path.glob("tmp/*"))
 
 
+def test_what_killed_loads_left_is_swept_away(desk: Desk):
+    import os
+    import time
+
+    old, new = (desk.settings.home_path / "tmp" / f"ingest-{name}" for name in ("old", "new"))
+    for folder in (old, new):
+        folder.mkdir(parents=True)
+        (folder / "rows").write_text("x")
+    os.utime(old, (time.time() - 2 * 24 * 3600,) * 2)
+    desk.read(ads("01,a,JPY,10,1,1"))
+    assert not old.exists()
+    assert new.exists()
+
+
 # --- books ------------------------------------------------------------------------------------------------------------
 
 
