@@ -13,9 +13,11 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 import numpy as np
@@ -77,7 +79,10 @@ class TurnoutGate:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.write_docs()
+        try:
+            self.write_docs()
+        except OSError as error:  # pages are for reading; data that is in must not fail for them
+            log.warning("data docs not written", error=str(error))
 
     def write_docs(self) -> Path | None:
         """:func:`build_docs` for this gate's installation."""
@@ -93,35 +98,33 @@ class TurnoutGate:
         checks = self._suites[table]
         if frame.empty:
             return GateDecision()
-        decision = GateDecision(rejected=[], stopped=[], warnings=[], rows_checked=len(frame), failures=[])
         prepared = checks.suite.derive(prepare(wh.metadata.tables[f"{wh.SCHEMA}.{table}"], frame), self._today)
-        rejected, result = checks.rows.check(prepared)
+        broken, result = checks.rows.check(prepared)
         is_rejected = np.zeros(len(frame), dtype=bool)
-        rows, stopped, warnings, failures = [], [], [], []
-        for rule, positions in rejected:
-            failures.append(_failure(rule, prepared, positions, len(frame)))
-            if rule.is_critical:
-                is_rejected[positions] = True
-                rows += [_rejection(rule, frame, prepared, position) for position in positions]
-            else:
-                warnings.append(_warning(rule, prepared, positions, "rows"))
-        documents = [result]
+        for one in broken:
+            if one.rule.is_critical:
+                is_rejected[one.positions] = True
+        decision = GateDecision(
+            rejected=[row for one in broken if one.rule.is_critical for row in one.rejections(frame, prepared)],
+            warnings=[one.warning(prepared, "rows") for one in broken if not one.rule.is_critical],
+            rows_checked=len(frame),
+            failures=[one.failure(prepared) for one in broken],
+        )
+        results = [result]
         if checks.partitions is not None:
-            usual = self._usual(table, prepared)
-            summary = partitions.summarise(prepared, is_rejected, usual)
-            failed, result = checks.partitions.check(summary)
-            documents.append(result)
-            for rule, positions in failed:
-                failures.append(_failure(rule, summary, positions, len(summary)))
-                if rule.is_critical:
-                    stopped += [_stop(rule, summary, position) for position in positions]
-                else:
-                    warnings.append(_warning(rule, summary, positions, "days"))
-        decision.rejected, decision.stopped, decision.warnings, decision.failures = rows, stopped, warnings, failures
-        self._keep(table, frame, documents)
+            summary = partitions.summarise(prepared, is_rejected, self._usual(table, prepared))
+            broken, result = checks.partitions.check(summary)
+            results.append(result)
+            decision.stopped = [stop for one in broken if one.rule.is_critical for stop in one.stops(summary)]
+            decision.warnings = [
+                *decision.warnings,
+                *(one.warning(summary, "days") for one in broken if not one.rule.is_critical),
+            ]
+            decision.failures = [*decision.failures, *(one.failure(summary) for one in broken)]
+        self._keep(table, frame, results)
         log.info(
-            "gate", table=table, rows=len(frame), rejected=int(is_rejected.sum()), stopped=len(stopped),
-            warnings=len(warnings),
+            "gate", table=table, rows=len(frame), rejected=int(is_rejected.sum()), stopped=len(decision.stopped),
+            warnings=len(decision.warnings),
         )  # fmt: skip
         return decision
 
@@ -202,37 +205,92 @@ class _Runner:
         asset = context.data_sources.add_pandas(name).add_dataframe_asset(name)
         self._batches = asset.add_batch_definition_whole_dataframe("frame")
 
-    def check(self, frame: pd.DataFrame) -> tuple[list[tuple[Rule, np.ndarray]], Any]:
-        """The rules that failed with the positions of the rows that broke them, and the whole result."""
+    def check(self, frame: pd.DataFrame) -> tuple[list[_Broken], Any]:
+        """The rules that did not hold with the rows that broke them, and the whole result."""
         # Great Expectations hashes and copies the whole frame, so it gets what the rules read and no more
         batch = self._batches.get_batch(batch_parameters={"dataframe": frame[self._columns]})
         result = batch.validate(self._suite, result_format="BASIC")
-        failed = []
+        broken = []
         # results come in an order of their own
         outcomes = sorted(result.results, key=lambda outcome: outcome.expectation_config.meta["rule"])
         for rule, outcome in zip(self._rules, outcomes, strict=True):
             _raise_for(outcome)
             if not outcome.success:
-                failed.append((rule, self._positions(batch, rule, frame)))
-        return failed, result
+                broken.append(self._broken(batch, rule, frame))
+        return broken, result
 
-    def _positions(self, batch: Any, rule: Rule, frame: pd.DataFrame) -> np.ndarray:
-        """Only what failed is asked again with every row: that answer is large."""
+    def _broken(self, batch: Any, rule: Rule, frame: pd.DataFrame) -> _Broken:
+        """Only what failed is asked again for its rows; of a warning a few are enough, for the full answer is large."""
         outcome = batch.validate(
             rule.expectation,
             result_format={
-                "result_format": "COMPLETE",
+                "result_format": "COMPLETE" if rule.is_critical else "SUMMARY",
                 "unexpected_index_column_names": [POSITION],
                 "return_unexpected_index_query": False,
             },
         )
         _raise_for(outcome)
-        positions = np.array([int(row[POSITION]) for row in outcome.result["unexpected_index_list"]], dtype=int)
-        if rule.keep_first:
-            columns = rule.expectation.column_list
-            again = frame.loc[positions, columns].duplicated(keep="first").to_numpy()
-            positions = positions[again]
-        return positions
+        listed = outcome.result["unexpected_index_list" if rule.is_critical else "partial_unexpected_index_list"]
+        positions = np.array([int(row[POSITION]) for row in listed], dtype=int)
+        if not rule.keep_first:
+            return _Broken(rule, positions, int(outcome.result["unexpected_count"]))
+        again = frame.loc[positions, rule.expectation.column_list].duplicated(keep="first").to_numpy()
+        return _Broken(rule, positions[again], int(again.sum()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Broken:
+    """A rule that did not hold: ``count`` rows, at ``positions`` (all of them for a critical rule)."""
+
+    rule: Rule
+    positions: np.ndarray
+    count: int
+
+    def reasons(self, prepared: pd.DataFrame, positions: np.ndarray | None = None) -> list[str]:
+        """The rule's reason with the values of each row, in words."""
+        wanted = self.positions if positions is None else positions
+        named = {name for _, name, _, _ in Formatter().parse(self.rule.reason) if name}
+        columns = {name: prepared[name].iloc[wanted].tolist() for name in named if name in prepared}
+        return [
+            self.rule.reason.format_map({name: _said(values[n]) for name, values in columns.items()})
+            for n in range(len(wanted))
+        ]
+
+    def examples(self, prepared: pd.DataFrame) -> list[str]:
+        return list(dict.fromkeys(self.reasons(prepared, self.positions[:_EXAMPLES])))
+
+    def warning(self, prepared: pd.DataFrame, what: str) -> str:
+        return f"{self.rule.code}: {self.count} {what}, e.g. {'; '.join(self.examples(prepared))}"
+
+    def failure(self, prepared: pd.DataFrame) -> dict[str, Any]:
+        """For the table ``validation``."""
+        return {
+            "code": self.rule.code,
+            "expectation": self.rule.expectation.expectation_type,
+            "column": self.rule.column,
+            "severity": "critical" if self.rule.is_critical else "warning",
+            "failed": self.count,
+            "checked": len(prepared),
+            "examples": self.examples(prepared),
+        }
+
+    def rejections(self, frame: pd.DataFrame, prepared: pd.DataFrame) -> list[RejectedRow]:
+        reasons = self.reasons(prepared)
+        # of the rule on types, the reason begins with the column
+        columns = [self.rule.column or reason.split(" ", 1)[0] for reason in reasons]
+        return [
+            RejectedRow(frame.index[at], column, _given(frame, column, at), self.rule.code, reason)
+            for at, column, reason in zip(self.positions, columns, reasons, strict=True)
+        ]
+
+    def stops(self, summary: pd.DataFrame) -> list[StoppedPartition]:
+        rows = summary.iloc[self.positions]
+        return [
+            StoppedPartition(str(source), str(account), None if pd.isna(day) else day.date(), self.rule.code, reason)
+            for source, account, day, reason in zip(
+                rows["source"], rows["account"], rows["date"], self.reasons(summary), strict=True
+            )
+        ]
 
 
 def _raise_for(outcome: Any) -> None:
@@ -246,13 +304,6 @@ def _raise_for(outcome: Any) -> None:
 # --- words ------------------------------------------------------------------------------------------------------------
 
 
-class _Words(dict[str, Any]):
-    """Values for a reason, written as a person would."""
-
-    def __missing__(self, key: str) -> str:
-        return "unknown"
-
-
 def _said(value: Any) -> str:
     if value is None or (not isinstance(value, str) and pd.isna(value)):
         return "unknown"
@@ -263,41 +314,11 @@ def _said(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int | np.integer) and not isinstance(value, bool) else str(value)[:80]
 
 
-def _reason(rule: Rule, prepared: pd.DataFrame, position: int) -> str:
-    row = prepared.iloc[position]
-    return rule.reason.format_map(_Words({str(name): _said(value) for name, value in row.items()}))
-
-
-def _rejection(rule: Rule, frame: pd.DataFrame, prepared: pd.DataFrame, position: int) -> RejectedRow:
-    column = rule.column
-    if column is None:  # the reason begins with the column
-        column = str(prepared["unreadable"].iloc[position]).split(" ", 1)[0]
-    value = frame[column].iloc[position] if column in frame.columns else None
-    text = None if value is None or (pd.api.types.is_scalar(value) and pd.isna(value)) else str(value)
-    return RejectedRow(frame.index[position], column, text, rule.code, _reason(rule, prepared, position))
-
-
-def _stop(rule: Rule, summary: pd.DataFrame, position: int) -> StoppedPartition:
-    row = summary.iloc[position]
-    day = None if pd.isna(row["date"]) else row["date"].date()
-    return StoppedPartition(str(row["source"]), str(row["account"]), day, rule.code, _reason(rule, summary, position))
-
-
-def _warning(rule: Rule, prepared: pd.DataFrame, positions: np.ndarray, what: str) -> str:
-    examples = "; ".join(dict.fromkeys(_reason(rule, prepared, p) for p in positions[:_EXAMPLES]))
-    return f"{rule.code}: {len(positions)} {what}, e.g. {examples}"
-
-
-def _failure(rule: Rule, prepared: pd.DataFrame, positions: np.ndarray, checked: int) -> dict[str, Any]:
-    return {
-        "code": rule.code,
-        "expectation": rule.expectation.expectation_type,
-        "column": rule.column,
-        "severity": "critical" if rule.is_critical else "warning",
-        "failed": len(positions),
-        "checked": checked,
-        "examples": [_reason(rule, prepared, p) for p in positions[:_EXAMPLES]],
-    }
+def _given(frame: pd.DataFrame, column: str, position: int) -> str | None:
+    if column not in frame.columns:
+        return None
+    value: Any = frame[column].iat[position]
+    return None if value is None or (pd.api.types.is_scalar(value) and pd.isna(value)) else str(value)
 
 
 def validate(settings: Settings, table: str, frame: pd.DataFrame) -> GateDecision:

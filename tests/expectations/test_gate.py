@@ -45,6 +45,16 @@ def test_fifty_thousand_rows_take_about_a_second(gate, clean):
     assert time.process_time() - started < 2.0
 
 
+def test_a_file_that_is_faulty_throughout_is_refused_row_by_row(gate, clean):
+    frame = pd.concat([clean("ad_performance", 5_000)] * 2, ignore_index=True)
+    frame["clicks"] = -1
+    started = time.process_time()
+    decision = gate("ad_performance", frame)
+    assert time.process_time() - started < 4.0
+    assert [row.index for row in decision.rejected] == list(range(10_000))
+    assert {stop.code for stop in decision.stopped} >= {"mostly_faulty"}
+
+
 def test_labels_of_any_kind_come_back(gate, clean):
     frame = clean("event", 3)
     frame.index = pd.Index([(7, "a"), (7, "b"), (9, "c")], tupleize_cols=False)
