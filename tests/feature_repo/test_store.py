@@ -252,7 +252,7 @@ def test_a_plan_costs_one_round_trip(ready, monkeypatch):
         redis.Redis, "execute_command", lambda self, *a, **k: trips.append(a[0]) or command(self, *a, **k)
     )
     store.online(ready, TACTICS, "ai_data", event_date=MONDAY)
-    assert trips == ["execute"]
+    assert trips == ["pipeline"]
 
 
 def test_a_correction_of_the_same_snapshot_reaches_the_online_store(ready, engine):
