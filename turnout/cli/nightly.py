@@ -44,4 +44,6 @@ def run_nightly(
         store.materialize_latest(settings, as_of)
     with steps.step("train"):
         report["training"] = retrain(settings, as_of)
+        # the demand model's new forecasts are features, too
+        store.materialize_latest(settings, as_of)
     return report
