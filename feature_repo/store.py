@@ -347,7 +347,8 @@ def _point_in_time(settings: Settings, keys: pd.DataFrame, service: str) -> pd.D
     """Feast's point-in-time join of ``keys``, run on a connection of ours.
 
     Feast writes the query and would run it with the planner's defaults, which take each of its stages for a single row
-    and loop over them in one another: 15 s for 2,000 keys on two years of history, against 0.3 s without nested loops.
+    and loop over them in one another, or merge them on the organisation alone: 15 s for 2,000 keys on two years of
+    history. With nothing but hash joins it is 0.3 s, and 50,000 keys take 3 s.
     """
     store = open_store(settings)
     engine = create_engine(settings, pool_size=1)
@@ -366,7 +367,8 @@ def _point_in_time(settings: Settings, keys: pd.DataFrame, service: str) -> pd.D
                     filter_by_created_timestamp=True,
                 ).to_sql()
             with engine.connect() as connection:
-                connection.execute(text("SET LOCAL enable_nestloop = off"))
+                for join in ("nestloop", "mergejoin"):
+                    connection.execute(text(f"SET LOCAL enable_{join} = off"))
                 connection.execute(text(f"SET LOCAL search_path = {schema.SCHEMA}, public"))
                 rows = connection.exec_driver_sql(query)
                 return pd.DataFrame(rows.fetchall(), columns=list(rows.keys()))
