@@ -233,17 +233,24 @@ def _compute(connection: Connection) -> None:
     _run(
         connection,
         f"""
+        CREATE TEMP TABLE fact ON COMMIT DROP AS
+        SELECT *, dense_rank() OVER (ORDER BY rate, tactic_id, segment_id)::int AS id
+        FROM ({" UNION ALL ".join(parts)}) AS part;
+        ANALYZE fact;
         CREATE TEMP TABLE cell ON COMMIT DROP AS
-        WITH fact AS ({" UNION ALL ".join(parts)}), aged AS (
-            SELECT snapshot.day, fact.rate, fact.tactic_id, fact.segment_id, CASE {buckets} END AS bucket,
+        WITH aged AS (
+            -- one number for what a row is about: years of facts are grouped here for every snapshot
+            SELECT snapshot.day, fact.id, CASE {buckets} END AS bucket,
                    sum(y) AS y, sum(e) AS e, sum(q) AS q, sum(n) AS n
             FROM snapshot
             JOIN fact ON fact.date < snapshot.day AND fact.date >= snapshot.day - {_LONG}
-            GROUP BY 1, 2, 3, 4, 5
+            GROUP BY 1, 2, 3
+        ), summed AS (
+            SELECT day, id, {_windows("y")}, {_windows("e")}, sum(q) AS q, sum(n) AS n FROM aged GROUP BY 1, 2
         )
-        SELECT day, rate, tactic_id, segment_id, {_windows("y")}, {_windows("e")}, sum(q) AS q, sum(n) AS n
-        FROM aged
-        GROUP BY 1, 2, 3, 4;
+        SELECT summed.*, about.rate, about.tactic_id, about.segment_id
+        FROM summed
+        JOIN (SELECT DISTINCT id, rate, tactic_id, segment_id FROM fact) AS about USING (id);
         ANALYZE cell
         """,
     )
