@@ -74,10 +74,10 @@ def read_source(source: str, window: Window, settings: Settings) -> dict[str, An
 
     engine = create_engine(settings)
     try:
-        report = ingest_source(
-            source, window.first, window.last, settings=settings, engine=engine, gate=make_gate(settings),
-            trigger="airflow",
-        )  # fmt: skip
+        with make_gate(settings) as gate:
+            report = ingest_source(
+                source, window.first, window.last, settings=settings, engine=engine, gate=gate, trigger="airflow"
+            )
     finally:
         engine.dispose()
     return {"source": source, "first": str(window.first), "last": str(window.last), **report.summary()}

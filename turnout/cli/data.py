@@ -55,12 +55,12 @@ def ingest(
             for f in ([p] if p.is_file() else p.rglob("*"))
             if f.is_file()
         )
-        with byte_progress("reading", total, quiet=as_json) as progress:
+        with byte_progress("reading", total, quiet=as_json) as progress, make_gate(settings) as gate:
             report = ingest_paths(
                 targets,
                 settings=settings,
                 engine=engine,
-                gate=make_gate(settings),
+                gate=gate,
                 account=account,
                 event=event,
                 window=window,

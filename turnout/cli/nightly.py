@@ -32,12 +32,14 @@ def run_nightly(
         from expectations.gate import make_gate
         from ingestion.api import ingest_source
 
-        gate = make_gate(settings)
-        for source in SOURCES:
-            first = date.min if full_history else as_of - timedelta(days=settings.lookback_days[source])
-            with steps.step(f"ingest {source}"):
-                done = ingest_source(source, first, as_of, settings=settings, engine=engine, gate=gate, trigger="cli")
-            report[source] = done.summary()
+        with make_gate(settings) as gate:
+            for source in SOURCES:
+                first = date.min if full_history else as_of - timedelta(days=settings.lookback_days[source])
+                with steps.step(f"ingest {source}"):
+                    done = ingest_source(
+                        source, first, as_of, settings=settings, engine=engine, gate=gate, trigger="cli"
+                    )
+                report[source] = done.summary()
     with steps.step("features"):
         report["features"] = build.refresh(settings, as_of, build.history_start(settings, as_of))
         store.apply(settings)
