@@ -23,6 +23,10 @@ log = structlog.get_logger(__name__)
 #: Validation results shown; older ones are removed.
 KEPT_RESULTS = 200
 _PENDING = "pending"
+#: Great Expectations keeps its site deep inside its project; people open ``data_docs/index.html``.
+_FRONT_PAGE = (
+    '<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={0}"><a href="{0}">{0}</a>'
+)
 
 
 def keep(folder: Path, run: str, table: str, source: str, results: list[Any]) -> None:
@@ -64,6 +68,7 @@ def build(folder: Path) -> Path | None:
         if stored:
             # only the new pages, and the index
             context.build_data_docs(resource_identifiers=stored)
+        (folder / "index.html").write_text(_FRONT_PAGE.format(index.relative_to(folder).as_posix()), encoding="utf-8")
         for path in waiting:
             path.unlink(missing_ok=True)
     log.info("data docs written", results=len(stored), index=str(index))

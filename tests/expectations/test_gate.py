@@ -103,8 +103,10 @@ def test_data_docs_are_written_once_per_run_and_kept(own, clean):
     assert list(pending(settings)) == []
     index = build_docs(settings)
     assert index is not None
-    text = index.read_text(encoding="utf-8")
-    assert "ad_performance" in text
+    assert "ad_performance" in index.read_text(encoding="utf-8")
+    front = settings.home_path / "data_docs" / "index.html"
+    target = front.read_text(encoding="utf-8").split("url=")[1].split('"')[0]
+    assert (front.parent / target) == index
     first = _pages(index)
     assert len(first) == 3  # events, and rows and days of ads
 
