@@ -84,7 +84,7 @@ def test_great_expectations_phones_nobody(gate):
 
 @pytest.fixture
 def own(tmp_path, gate, monkeypatch) -> TurnoutGate:
-    """The session's gate with a home of its own, so that its suites are made once."""
+    """The shared gate with a home of its own, so that its suites are made once."""
     monkeypatch.setattr(gate, "_settings", Settings(home=tmp_path))
     return gate
 
