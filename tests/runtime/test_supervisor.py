@@ -284,6 +284,14 @@ def test_taken_ports_are_stepped_around(home: Settings):
     assert port not in chosen
 
 
+def test_two_homes_that_start_at_once_choose_different_ports(home: Settings, tmp_path: Path):
+    """Nobody listens yet while a stack comes up: the choice itself must be known to others."""
+    other = Settings(**home.model_dump() | {"home": tmp_path / "other"})
+    with Supervisor(home) as first, Supervisor(other) as second:
+        ports = [getattr(s.settings, name) for s in (first, second) for name in sv.PORTS]
+    assert len(set(ports)) == 6
+
+
 def test_an_address_of_another_machine_is_refused():
     with pytest.raises(ConfigurationError, match="TURNOUT_HOST"):
         free_port("192.0.2.1", 3000)

@@ -422,7 +422,7 @@ def check_processes(now: Status) -> Check:
 
 # --- helpers ----------------------------------------------------------------------------------------------------------
 
-_MIGRATE: Final = "python -m turnout.warehouse.migrate (embedded servers: any turnout command)"
+_MIGRATE: Final = "turnout migrate"
 
 
 def _existing(path: Path) -> Path:

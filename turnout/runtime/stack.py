@@ -104,8 +104,16 @@ def activate_schedules(settings: Settings) -> None:
 
 
 def _airflow_healthy(settings: Settings, part: str) -> bool:
-    answer = httpx.get(f"{airflow.base_url(settings)}/api/v2/monitor/health", timeout=5.0, trust_env=False)
-    return answer.is_success and (answer.json().get(part) or {}).get("status") == "healthy"
+    url = airflow.base_url(settings)
+    answer = httpx.get(f"{url}/api/v2/monitor/health", timeout=5.0, trust_env=False)
+    if not (answer.is_success and (answer.json().get(part) or {}).get("status") == "healthy"):
+        return False
+    if part != "metadatabase":
+        return True
+    # Somebody else's Airflow may have taken the port a moment ago: only ours knows our password.
+    user, password = airflow.credentials(settings)
+    login = httpx.post(f"{url}/auth/token", json={"username": user, "password": password}, timeout=5.0, trust_env=False)
+    return login.status_code == httpx.codes.CREATED
 
 
 def _local(host: str) -> str:

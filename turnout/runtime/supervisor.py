@@ -20,9 +20,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -167,9 +167,13 @@ class Supervisor:
             raise ConfigurationError(
                 "Turnout already runs here: see `turnout status`, or `turnout down` first"
             ) from error
-        sweep(self.settings)
-        self.settings = with_free_ports(self.settings)
-        self._write()
+        try:
+            sweep(self.settings)
+            self.settings = self._held.enter_context(reserved_ports(self.settings))
+            self._write()
+        except BaseException:
+            self._held.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -608,14 +612,50 @@ def end(processes: Sequence[ProcessId], *, first: Sequence[ProcessId] = (), pati
 # --- ports ------------------------------------------------------------------------------------------------------------
 
 
-def with_free_ports(settings: Settings) -> Settings:
-    """The settings with ports nobody listens on: those configured, or the next ones free."""
-    chosen: dict[str, int] = {}
-    for name in PORTS:
-        chosen[name] = free_port(settings.host, getattr(settings, name), set(chosen.values()))
-        if chosen[name] != getattr(settings, name):
-            log.warning("port is taken", setting=name, wanted=getattr(settings, name), chosen=chosen[name])
-    return settings.model_copy(update=chosen)
+@contextmanager
+def reserved_ports(settings: Settings) -> Iterator[Settings]:
+    """The settings with ports nobody listens on: those configured, or the next ones free.
+
+    Between the choice and the moment a process listens lies most of a minute, in which another installation on this
+    machine would choose the same. For the length of the block no other supervisor does.
+    """
+    with ExitStack() as stack:
+        chosen = {name: _reserve(settings.host, getattr(settings, name), stack) for name in PORTS}
+        yield settings.model_copy(update=chosen)
+
+
+def _reserve(host: str, wanted: int, stack: ExitStack) -> int:
+    refused: set[int] = set()
+    while True:
+        port = free_port(host, wanted, refused)
+        try:
+            stack.enter_context(_claimed(port))
+        except Busy:
+            refused.add(port)
+        else:
+            if port != wanted:
+                log.warning("port is taken", wanted=wanted, chosen=port)
+            return port
+
+
+@contextmanager
+def _claimed(port: int) -> Iterator[None]:
+    """Say to other supervisors on this machine that a port is ours, until we end, however we end.
+
+    Raises:
+        Busy: it is another's.
+    """
+    if sys.platform != "linux":
+        with exclusive(Path(tempfile.gettempdir()) / f"turnout-{os.getuid()}-port-{port}.lock"):
+            yield
+        return
+    # A name in the kernel's own space, seen by every user and container that shares these ports, and by no other.
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as claim:
+        try:
+            claim.bind(f"\0turnout-port-{port}")
+        except OSError as error:
+            raise Busy(f"port {port}") from error
+        yield
 
 
 def free_port(host: str, wanted: int, taken: set[int] | None = None) -> int:

@@ -83,15 +83,6 @@ def upgrade(settings: Settings) -> None:
         engine.dispose()
 
 
-def main() -> None:
-    """``python -m turnout.warehouse.migrate``: for servers of your own, before a new version starts."""
-    from turnout.runtime import services
-    from turnout.settings import load_settings
-
-    with services(load_settings(), migrate=True):
-        pass
-
-
 def create_views(connection: Connection) -> None:
     """(Re)create the SQL views that :mod:`turnout.warehouse.views` defines."""
     if find_spec("turnout.warehouse.views") is not None:
@@ -149,7 +140,3 @@ def _create_database(connection: psycopg.Connection, database: str, name: str) -
         ) from error
     log.info("database created", database=database)
     return True
-
-
-if __name__ == "__main__":
-    main()
