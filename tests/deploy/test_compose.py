@@ -1,6 +1,9 @@
 """The compose file: one image, pinned versions, health of every part, and no password anywhere."""
 
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -82,3 +85,21 @@ def test_commands_of_our_image_exist():
         if "build" in service and service["command"][0] == "turnout":
             assert service["command"][1] in {"migrate", "airflow"}
     assert 'turnout = "turnout.cli:main"' in pyproject
+
+
+def test_a_compose_client_accepts_the_file_where_there_is_one():
+    clients = [["docker-compose"], ["docker", "compose"]]
+    found = next((c for c in clients if shutil.which(c[0]) and _runs([*c, "version"])), None)
+    if found is None:
+        return  # the checks above stand in for it
+    given = {**os.environ, "POSTGRES_PASSWORD": "p", "REDIS_PASSWORD": "r"}
+    command = [*found, "--file", str(ROOT / "docker-compose.yml"), "config", "--quiet"]
+    done = subprocess.run(command, env=given, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    without = {k: v for k, v in given.items() if k != "REDIS_PASSWORD"}
+    refused = subprocess.run(command, env=without, cwd=ROOT / "deploy", capture_output=True, text=True, check=False)
+    assert refused.returncode != 0 or (ROOT / ".env").exists()
+
+
+def _runs(command: list[str]) -> bool:
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0

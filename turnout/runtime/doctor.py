@@ -1,7 +1,7 @@
 """Is everything as it should be, and if not, how is it mended?
 
 Every check is independent, reports instead of raising, and imports nothing heavy. Embedded servers that exist but do
-not run are started for the length of the examination: only that proves they would. None is created.
+not run are started, and migrated as by any command, for the length of the examination. None is created.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ import sqlalchemy as sa
 from packaging.requirements import InvalidRequirement, Requirement
 from sqlalchemy import text
 
-from turnout.errors import TurnoutError
 from turnout.registry import CHAMPION, MODELS
 from turnout.runtime import postgres, redis_server
 from turnout.runtime.servers import embedded_servers, in_use, services, without_url
@@ -264,8 +263,8 @@ def check_stores(settings: Settings) -> list[Check]:
         return checks
     with ExitStack() as stack:
         try:
-            ready = stack.enter_context(services(settings, migrate=False))
-        except (TurnoutError, OSError) as error:
+            ready = stack.enter_context(services(settings))
+        except Exception as error:  # whatever keeps them from starting is what is to be told
             fix = f"see the log in {settings.home_path / 'logs'}"
             return [*checks, Check("servers", "fail", str(error), fix)]
         checks.append(_examine("postgres", partial(check_postgres, ready)))
