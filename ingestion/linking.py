@@ -43,6 +43,8 @@ MAIN_TACTIC = {"google_ads": "google_search", "meta_ads": "meta_ads", "linkedin_
 MAIL_TACTIC = "own_email"
 
 #: Words for showing ads to visitors again, which every platform offers.
+#: What joins the parts of a campaign's name.
+_PARTS = re.compile(r"[_|｜/／]+")
 _RETARGETING = re.compile(r"re-?targe?t|re-?market|リタゲ|リターゲ|リマケ|リマーケ", re.IGNORECASE)
 #: A code has letters and digits: EV2026-014, S24-031, AI0612.
 _CODE = re.compile(r"(?<![a-z0-9])(?=[a-z0-9_-]*[0-9])[a-z]{1,12}[-_]?[0-9][a-z0-9]*(?:[-_][a-z0-9]+)*(?![a-z0-9])")
@@ -190,10 +192,19 @@ def link(engine: Engine, organisation: str) -> Links:
 
 
 def campaign_tactic(catalogue: Catalogue, source: str, name: str, kind: str | None) -> str | None:
-    """The tactic of a platform's campaign."""
+    """The tactic of a platform's campaign: named by one part of its name, by the whole name, or by its type.
+
+    Parts come first, because the theme of the event is one of them: ``EV-023_GDN_インサイドセールス`` is a display ad.
+    """
     if _RETARGETING.search(name):
         return "retargeting"
-    return _of_platform(catalogue, name, source) or _of_platform(catalogue, kind, source) or MAIN_TACTIC.get(source)
+    main = MAIN_TACTIC.get(source)
+    named = {_of_platform(catalogue, part, source) for part in _PARTS.split(name)} - {None}
+    # the platform's main tactic is what its bare name stands for, so a part that says more wins
+    special = named - {main}
+    if len(special) == 1:
+        return special.pop()
+    return _of_platform(catalogue, name, source) or _of_platform(catalogue, kind, source) or main
 
 
 def _of_platform(catalogue: Catalogue, text: str | None, source: str) -> str | None:

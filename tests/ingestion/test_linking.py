@@ -155,6 +155,20 @@ def test_the_tactic_of_a_campaign(source, name, kind, tactic):
     assert campaign_tactic(load_catalogue(), source, name, kind) == tactic
 
 
+@pytest.mark.parametrize(
+    ("source", "name", "tactic"),
+    [
+        ("meta_ads", "EV2026-023_Facebookトラフィック_営業DX_SIM", "meta_traffic"),
+        ("google_ads", "EV2026-001_GDN_インサイドセールス_SIM", "google_display"),
+        ("google_ads", "GDN｜営業DX｜メルマガ活用セミナー", "google_display"),
+        ("google_ads", "YouTube_パートナー連携セミナー", "youtube"),
+        ("google_ads", "検索_パートナー連携セミナー", "google_search"),
+    ],
+)
+def test_the_theme_in_a_campaigns_name_is_no_tactic(source, name, tactic):
+    assert campaign_tactic(load_catalogue(), source, name, None) == tactic
+
+
 def test_source_labels_are_tactics_and_direct_is_none(read, engine):
     labels = ("google", "linkedin", "direct", "", "メルマガ", "謎の経路")
     read("registered_at,status,source\n" + "".join(f"2026-04-01,confirmed,{x}\n" for x in labels))
