@@ -10,7 +10,9 @@ import sys
 
 def main() -> None:
     """Entry point of the ``turnout`` command: expected errors become one message and exit code 1."""
+    import psycopg
     from pydantic import ValidationError
+    from sqlalchemy.exc import OperationalError
 
     from turnout.cli.app import app
     from turnout.cli.output import err, settings_problems
@@ -27,6 +29,14 @@ def main() -> None:
         err.print("[bold red]error:[/] the settings (environment or .env) are not usable:", highlight=False)
         for line in settings_problems(error):
             err.print(f"  {line}", highlight=False)
+        sys.exit(1)
+    except (OperationalError, psycopg.OperationalError) as error:
+        # the driver's message names host and port, never the password
+        err.print(
+            f"[bold red]error:[/] PostgreSQL does not answer: {str(getattr(error, 'orig', None) or error).strip()}",
+            highlight=False,
+        )
+        err.print("check TURNOUT_DATABASE_URL, or see `turnout doctor`", highlight=False)
         sys.exit(1)
     except KeyboardInterrupt:
         err.print("stopped")
