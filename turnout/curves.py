@@ -103,7 +103,26 @@ class Curve(ABC):
 
 
 @dataclass(frozen=True, slots=True)
-class Hill(Curve):
+class _Saturating(Curve):
+    """A curve that rises towards ``top`` and reaches half of it at ``half``."""
+
+    top: float
+    half: float
+
+    def scaled(self, factor: float, /) -> Self:
+        return replace(self, top=self.top * _positive("factor", factor, "scaled", zero=True))
+
+    def stretched(self, factor: float, /) -> Self:
+        factor = _positive("factor", factor, "stretched")
+        return replace(self, top=self.top * factor, half=self.half * factor)
+
+    @property
+    def maximum(self) -> float:
+        return self.top
+
+
+@dataclass(frozen=True, slots=True)
+class Hill(_Saturating):
     """top · xˢ / (halfˢ + xˢ).
 
     Args:
@@ -113,8 +132,6 @@ class Hill(Curve):
             above 1 the curve is S-shaped with its inflection at half · ((s − 1)/(s + 1))^(1/s).
     """
 
-    top: float
-    half: float
     shape: float = 1.0
 
     def __post_init__(self) -> None:
@@ -137,17 +154,6 @@ class Hill(Curve):
             at_zero = math.inf
         return np.where(x > 0, slope, at_zero)
 
-    def scaled(self, factor: float, /) -> Self:
-        return replace(self, top=self.top * _positive("factor", factor, "scaled", zero=True))
-
-    def stretched(self, factor: float, /) -> Self:
-        factor = _positive("factor", factor, "stretched")
-        return replace(self, top=self.top * factor, half=self.half * factor)
-
-    @property
-    def maximum(self) -> float:
-        return self.top
-
     @property
     def saturated(self) -> float:
         return math.inf if self.top > 0 else 0.0
@@ -160,14 +166,11 @@ class Hill(Curve):
 
 
 @dataclass(frozen=True, slots=True)
-class Logistic(Curve):
+class Logistic(_Saturating):
     """top · (1 − e⁻ᵃˣ) / (1 + e⁻ᵃˣ) = top · tanh(ax/2) with a = ln 3 / half: half of ``top`` is reached at ``half``.
 
     Concave on x >= 0; the slope at 0 is top · a / 2.
     """
-
-    top: float
-    half: float
 
     def __post_init__(self) -> None:
         _positive("top", self.top, "Logistic", zero=True)
@@ -184,17 +187,6 @@ class Logistic(Curve):
     def _slope(self, x: Floats) -> Floats:
         decay = np.exp(-self.rate * x)
         return np.asarray(2.0 * self.top * self.rate * decay / (1.0 + decay) ** 2)
-
-    def scaled(self, factor: float, /) -> Self:
-        return replace(self, top=self.top * _positive("factor", factor, "scaled", zero=True))
-
-    def stretched(self, factor: float, /) -> Self:
-        factor = _positive("factor", factor, "stretched")
-        return replace(self, top=self.top * factor, half=self.half * factor)
-
-    @property
-    def maximum(self) -> float:
-        return self.top
 
     @property
     def saturated(self) -> float:
