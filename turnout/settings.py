@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Literal, Self
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
+from pydantic import AliasChoices, BaseModel, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import URL, make_url
+
+from turnout.credentials import GoogleAdsCredentials, LinkedInAdsCredentials, MetaAdsCredentials, SendGridCredentials
 
 #: The databases Turnout keeps apart on one PostgreSQL server.
 DatabaseName = Literal["turnout", "airflow", "mlflow", "feast"]
@@ -37,7 +39,9 @@ class Settings(BaseSettings):
     :func:`turnout.runtime.services` both are always set.
     """
 
-    model_config = SettingsConfigDict(env_prefix="TURNOUT_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="TURNOUT_", env_nested_delimiter="__", env_file=".env", extra="ignore", frozen=True
+    )
 
     # --- where state lives -------------------------------------------------------------------------------------
     home: Path = Field(default=Path(".turnout"), description="Folder for servers, inbox, logs and Data Docs.")
@@ -90,6 +94,12 @@ class Settings(BaseSettings):
     )  # fmt: skip
     identity_salt: SecretStr | None = Field(default=None, description="Salt of hashed identities; made once in home.")
     max_line_bytes: int = Field(default=1_000_000, ge=1_000, description="A longer line is refused, never buffered.")
+
+    # --- platform APIs: a source without credentials is read from exports only -----------------------------------
+    google_ads: GoogleAdsCredentials | None = None
+    meta_ads: MetaAdsCredentials | None = None
+    linkedin_ads: LinkedInAdsCredentials | None = None
+    sendgrid: SendGridCredentials | None = None
 
     # --- alerts ------------------------------------------------------------------------------------------------
     slack_webhook_url: SecretStr | None = Field(default=None, description="Where a failed nightly run is reported.")
@@ -174,6 +184,11 @@ class Settings(BaseSettings):
                 text = value.get_secret_value()
             elif isinstance(value, Path):
                 text = str(value.expanduser().resolve())  # a child may run in another folder
+            elif isinstance(value, BaseModel):
+                text = json.dumps({
+                    n: v.get_secret_value() if isinstance(v, SecretStr) else v
+                    for n, v in ((n, getattr(value, n)) for n in type(value).model_fields) if v is not None
+                })  # fmt: skip
             elif isinstance(value, dict):
                 text = json.dumps(value)
             else:

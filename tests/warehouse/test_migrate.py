@@ -15,7 +15,7 @@ from turnout.settings import DATABASES, Settings
 from turnout.warehouse import migrate
 from turnout.warehouse.engine import create_engine
 from turnout.warehouse.migrations.compare import OPTIONS
-from turnout.warehouse.tables import FACT_TABLES, metadata
+from turnout.warehouse.tables import PARTITIONED_TABLES, metadata
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_migrations_and_table_definitions_agree(engine: Engine):
 
 def test_fact_tables_are_partitioned_and_take_any_date(engine: Engine):
     with engine.connect() as connection:
-        for table in FACT_TABLES:
+        for table in PARTITIONED_TABLES:
             kind, default = connection.execute(
                 sa.text(
                     "SELECT relkind, to_regclass(:default) IS NOT NULL FROM pg_class WHERE oid = to_regclass(:name)"

@@ -14,11 +14,11 @@ import structlog
 from sqlalchemy import Connection, Table, text
 from sqlalchemy.exc import OperationalError
 
-from turnout.warehouse.tables import FACT_TABLES, SCHEMA
+from turnout.warehouse.tables import PARTITIONED_TABLES, SCHEMA
 
 log = structlog.get_logger(__name__)
 
-_PARTITION = re.compile(rf"^(?:{'|'.join(t.name for t in FACT_TABLES)})_(?:\d{{4}}_\d{{2}}|default)$")
+_PARTITION = re.compile(rf"^(?:{'|'.join(t.name for t in PARTITIONED_TABLES)})_(?:\d{{4}}_\d{{2}}|default)$")
 
 #: How long to wait for the locks a new partition needs before its rows go to the DEFAULT partition for now.
 LOCK_TIMEOUT_MS = 2_000
@@ -86,8 +86,10 @@ def ensure_months(connection: Connection, table: Table, first: date, last: date)
     Raises:
         ValueError: ``table`` is not partitioned, or ``last`` lies before ``first``.
     """
-    if table not in FACT_TABLES:
-        raise ValueError(f"{table.name} is not partitioned; partitioned are {', '.join(t.name for t in FACT_TABLES)}")
+    if table not in PARTITIONED_TABLES:
+        raise ValueError(
+            f"{table.name} is not partitioned; partitioned are {', '.join(t.name for t in PARTITIONED_TABLES)}"
+        )
     if last < first:
         raise ValueError(f"the last day {last} lies before the first {first}")
     return ensure_partitions(connection, table, months(max(first, FIRST_MONTH), min(last, LAST_MONTH)))

@@ -408,5 +408,43 @@ fx_rate = Table(
     PrimaryKeyConstraint("date", "currency", "base_currency"),
 )  # fmt: skip
 
-#: Tables partitioned by month on ``date``.
+email_event = Table(
+    "email_event", metadata,
+    Column("organisation", Text, nullable=False),
+    Column("account", Text, nullable=False, server_default="", comment="the mail service's account, as configured"),
+    Column("date", Date, nullable=False, comment="day of occurred_at in the installation's time zone"),
+    Column("sg_event_id", Text, nullable=False, comment="the service's own key: repeats of an event share it"),
+    Column("event", Text, nullable=False, comment="processed, delivered, open, click, bounce, unsubscribe, …"),
+    Column("occurred_at", DateTime(timezone=True), nullable=False),
+    Column("received_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("categories", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("message_hash", Text, comment="salted; tells one message's events apart from another's"),
+    Column("recipient_hash", Text, comment="salted; for unique counts only"),
+    Column("is_machine", Boolean, comment="opened by a privacy proxy, not a person; NULL where it cannot be told"),
+    PrimaryKeyConstraint("organisation", "date", "sg_event_id"),
+    Index(None, "organisation", "account", "date"),
+    postgresql_partition_by="RANGE (date)",
+)  # fmt: skip
+
+mapping_rule = Table(
+    "mapping_rule", metadata,
+    Column("organisation", Text, nullable=False),
+    Column("rule_id", Text, nullable=False, comment="key of source, account, kind and pattern"),
+    Column("source", Text, nullable=False, server_default="", comment="'' is every source"),
+    Column("account", Text, nullable=False, server_default="", comment="'' is every account"),
+    Column("kind", Text, nullable=False, comment="id, exact, contains, glob or regex"),
+    Column("pattern", Text, nullable=False, comment="compared with the campaign's id or name"),
+    Column("position", Integer, nullable=False, server_default="0", comment="lower is asked first"),
+    Column("event_id", Text, comment="NULL leaves the event to the other rules"),
+    Column("tactic_id", Text, comment="NULL leaves the tactic to the other rules"),
+    Column("ignored", Boolean, nullable=False, server_default=text("false"), comment="belongs to no event, on purpose"),
+    Column("note", Text),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("organisation", "rule_id"),
+    CheckConstraint("kind IN ('id', 'exact', 'contains', 'glob', 'regex')", name="kind"),
+)  # fmt: skip
+
+#: Facts that are replaced by (organisation, source, account, date).
 FACT_TABLES: tuple[Table, ...] = (ad_performance, email_performance, registration)
+#: Tables partitioned by month on ``date``.
+PARTITIONED_TABLES: tuple[Table, ...] = (*FACT_TABLES, email_event)
