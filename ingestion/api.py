@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy import Connection, Engine
 
+from ingestion.connectors.run import SourceOutcome, is_configured, known_accounts, note_failures, read_source
 from ingestion.headers import Synonyms, load_synonyms
 from ingestion.layouts import Context, Layout, Parser, all_layouts, is_blank, is_notes, recognise
 from ingestion.linking import Links, link
@@ -36,6 +38,7 @@ from ingestion.loader import (
     Window,
     days_of,
     drop_quarantine,
+    drop_refusals,
     load,
     quarantine_row,
     stage,
@@ -315,6 +318,12 @@ class _Job:
     def organisation(self) -> str:
         return self.settings.organisation
 
+    @cached_property
+    def api_accounts(self) -> dict[str, str]:
+        """Source → the account its API knows: an export that names none is of this one."""
+        with self.engine.connect() as connection:
+            return known_accounts(connection, self.organisation)
+
     def origin(self, file: _File, made: datetime | None) -> Origin:
         modified = datetime.fromtimestamp(file.path.stat().st_mtime, UTC) if file.path.exists() else datetime.now(UTC)
         return Origin(
@@ -346,7 +355,8 @@ def _read_file(job: _Job, file: _File) -> list[FileReport]:
                 advanced = share
 
         for table, layout in file.tables:
-            context = Context(job.settings, account=file.account, event=job.event, synonyms=job.synonyms)
+            account = file.account or job.api_accounts.get(layout.source, "")
+            context = Context(job.settings, account=account, event=job.event, synonyms=job.synonyms)
             window = None if layout.source in _UNDATED_SOURCES else job.window
             rows = stack.enter_context(Staged(folder))
             try:
@@ -375,17 +385,6 @@ def _load_file(job: _Job, file: _File, staged: Sequence[StagedTable]) -> list[Fi
         if job.dry_run:
             transaction.rollback()
     return reports
-
-
-def drop_refusals(connection: Connection, origin: Origin) -> None:
-    """A file that could be read has no refusal of an earlier read left."""
-    t = wh.quarantine
-    connection.execute(
-        sa.delete(t).where(
-            t.c.organisation == origin.organisation, t.c.file == str(origin.path), t.c.run_id != origin.run_id,
-            t.c.table_name.is_(None),
-        )
-    )  # fmt: skip
 
 
 def _refusals(job: _Job, file: _File) -> list[FileReport]:
@@ -481,14 +480,21 @@ def ingest_source(
     engine: Engine,
     gate: Gate,
     trigger: str = "airflow",
+    dry_run: bool = False,
+    progress: Callable[[str, int], None] | None = None,
 ) -> IngestReport:
-    """Read the inbox's files of one source, rows of ``first`` to ``last`` only.
+    """Read the inbox's files of one source, rows of ``first`` to ``last`` only; then its API, where it is configured.
 
     Restated figures replace earlier ones; days outside the window stay. A file of the inbox that cannot be read at all
     is reported by every source's call, for nobody knows whose it is.
 
+    Args:
+        progress: called with an API account's id and the number of its days newly read.
+
     Raises:
         ValueError: there is no such source, or ``last`` lies before ``first``.
+        TransientError: an account could not be read now; everything else was.
+        AccessDenied, SourceFault: an account cannot be read until somebody acts; everything else was.
     """
     known = sorted({layout.source for layout in all_layouts()})
     if source not in known:
@@ -504,9 +510,22 @@ def ingest_source(
         _inspect(file, settings, synonyms, [source])
     files = [f for f in files if f.tables or (f.problems and not f.ignored and not f.of_another_source)]
     _order_days(files)
-    with _run(engine, settings.organisation, trigger, dry_run=False) as run_id:
-        job = _Job(settings, engine, gate, synonyms, run_id, (first, last))
-        return _work(job, sorted(files, key=lambda f: f.order))
+    with _run(engine, settings.organisation, trigger, dry_run=dry_run) as run_id:
+        job = _Job(settings, engine, gate, synonyms, run_id, (first, last), dry_run=dry_run)
+        report = _read_files(job, sorted(files, key=lambda f: f.order))
+        outcome = SourceOutcome()
+        if is_configured(source, settings):
+            # After the exports: of a day that both tell, the platform's own word stands.
+            outcome = read_source(
+                source, first, last, settings=settings, engine=engine, gate=gate, run_id=run_id, dry_run=dry_run,
+                progress=progress,
+            )  # fmt: skip
+            report.files.extend(outcome.reports)
+        if not dry_run:
+            note_failures(engine, settings.organisation, run_id, source, outcome)
+            report.links = link(engine, settings.organisation)
+        outcome.raise_failures()
+        return report
 
 
 def _not_known_to_be_apart(
@@ -543,11 +562,16 @@ def _not_known_to_be_apart(
     return wanted
 
 
-def _work(job: _Job, files: Sequence[_File]) -> IngestReport:
+def _read_files(job: _Job, files: Sequence[_File]) -> IngestReport:
     sweep(job.settings.home_path / "tmp")
     report = IngestReport(job.run_id, job.organisation, job.dry_run)
     for file in files:
         report.files.extend(_read_file(job, file))
+    return report
+
+
+def _work(job: _Job, files: Sequence[_File]) -> IngestReport:
+    report = _read_files(job, files)
     if not job.dry_run:
         report.links = link(job.engine, job.organisation)
     return report

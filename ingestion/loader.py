@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -37,7 +37,7 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 from ingestion.layouts import Context, Layout
 from ingestion.personal import scrub
 from ingestion.rates import DatedRates
-from ingestion.reading import RawTable
+from ingestion.reading import RawTable, Stated
 from ingestion.records import Blank, Outcome, Record, Rejected, Total
 from ingestion.staging import Batch, Staged
 from ingestion.totals import totals_of
@@ -149,12 +149,45 @@ def lineage_of(path: Path, sheet: str | None, member: str) -> str:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
+class TableLike(Protocol):
+    """What the loader asks of where rows come from: a table of a file, or an account's days from an API."""
+
+    @property
+    def file(self) -> str: ...
+
+    @property
+    def sheet(self) -> str | None: ...
+
+    @property
+    def encoding(self) -> str | None: ...
+
+    @property
+    def stated(self) -> Stated: ...
+
+    def problem(
+        self, code: str, message: str, *, row: int | None = None, column: str | None = None, value: str | None = None
+    ) -> Problem: ...
+
+
+class LayoutLike(Protocol):
+    """What the loader asks of what the rows are."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def source(self) -> str: ...
+
+    @property
+    def table(self) -> str: ...
+
+
 @dataclass
 class StagedTable:
     """One table, read: its records and rejected rows, and what to know of it as a whole."""
 
-    table: RawTable
-    layout: Layout
+    table: TableLike
+    layout: LayoutLike
     context: Context
     rows: Staged
     report: FileReport
@@ -193,7 +226,7 @@ def stage(
     staged = StagedTable(table, layout, context, rows, report, layout.time_zone(table, context))
     for outcome in layout.read(table, context):
         report.rows_read += 1
-        _take(staged, outcome, window)
+        take(staged, outcome, window)
         if progress is not None and not report.rows_read & 0x7FF:
             progress(min(table.bytes_read, table.size), table.size)
     if progress is not None:
@@ -202,7 +235,8 @@ def stage(
     return staged
 
 
-def _take(staged: StagedTable, outcome: Outcome, window: Window | None) -> None:
+def take(staged: StagedTable, outcome: Outcome, window: Window | None) -> None:
+    """Count one outcome and keep it for :func:`load`, if its day lies in ``window``."""
     report = staged.report
     if outcome.__class__ is Record:
         day = outcome.values.get("date")
@@ -765,6 +799,17 @@ def drop_quarantine(connection: Connection, origin: Origin, sheet: str | None) -
             )
         )
     connection.execute(sa.delete(target).where(*stale))
+
+
+def drop_refusals(connection: Connection, origin: Origin) -> None:
+    """What could be read has no refusal of an earlier read left."""
+    t = wh.quarantine
+    connection.execute(
+        sa.delete(t).where(
+            t.c.organisation == origin.organisation, t.c.file == str(origin.path), t.c.run_id != origin.run_id,
+            t.c.table_name.is_(None),
+        )
+    )  # fmt: skip
 
 
 def _drop_earlier_quarantine(state: _Load) -> None:

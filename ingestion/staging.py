@@ -105,6 +105,14 @@ class Staged:
             self._rejected = []
             self._rejected_spooled = True
 
+    def clear(self) -> None:
+        """Forget everything: what was read has to be read again."""
+        self._stack.close()
+        self._spool = None
+        self._names, self._held, self._held_count = {}, {}, 0
+        self._rejected, self._rejected_spooled = [], False
+        self.counts = {}
+
     @property
     def tables(self) -> list[str]:
         return sorted({table for table, _ in self.counts})

@@ -111,6 +111,11 @@ class Notes:
         if text not in self.warnings:
             self.warnings.append(text)
 
+    def take(self) -> list[str]:
+        """The warnings since the last call."""
+        taken, self.warnings = self.warnings, []
+        return taken
+
 
 class Connector(ABC):
     """One platform. Use as a context manager; it may hold connections.
