@@ -32,6 +32,7 @@ import pandas as pd
 import sqlalchemy as sa
 import structlog
 from sqlalchemy import Connection, Table
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from ingestion.layouts import Context, Layout
@@ -682,11 +683,13 @@ def _note_campaigns(state: _Load, frame: pd.DataFrame) -> None:
         if known is None:
             state.campaigns[account, campaign_id] = {
                 "name": name,
+                "names": {name},
                 "campaign_type": kind,
                 "first_seen": first,
                 "last_seen": last,
             }
             continue
+        known["names"].add(name)
         known["first_seen"] = min(known["first_seen"], first)
         if last >= known["last_seen"]:
             known.update(last_seen=last, name=name, campaign_type=kind or known["campaign_type"])
@@ -701,14 +704,19 @@ def _write_campaigns(state: _Load) -> None:
         {
             "organisation": state.origin.organisation, "source": state.source, "account": account,
             "account_time_zone": state.staged.time_zone, "fetched_at": state.origin.fetched_at,
-            "run_id": state.origin.run_id, "file_id": state.lineage, "campaign_id": campaign_id, **known,
+            "run_id": state.origin.run_id, "file_id": state.lineage, "campaign_id": campaign_id,
+            **known, "names": sorted(known["names"]),
         }
         for (account, campaign_id), known in sorted(state.campaigns.items())
     ]  # fmt: skip
     statement = pg_insert(target)
     new = statement.excluded
     newer = new.last_seen >= target.c.last_seen
+    seen = sa.func.unnest(target.c.names + new.names).table_valued("name").render_derived(name="seen")
+    # in the order of code points, as a new campaign's names are sorted here
+    name = seen.c.name.collate("C")
     changed = {
+        "names": sa.select(sa.func.array_agg(aggregate_order_by(sa.distinct(name), name))).scalar_subquery(),
         "name": sa.case((newer, new.name), else_=target.c.name),
         "campaign_type": sa.case(
             (newer, sa.func.coalesce(new.campaign_type, target.c.campaign_type)),

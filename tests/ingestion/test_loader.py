@@ -481,6 +481,18 @@ def test_campaigns_keep_their_newest_name_and_a_users_mapping(desk: Desk):
     assert desk.rows(wh.campaign, "name", "last_seen", "mapped_by") == [("Newest name", day(20), "user")]
 
 
+def test_every_name_a_campaign_had_is_kept_whatever_the_order(desk: Desk):
+    header = "Day,Campaign,Campaign ID,Currency,Cost,Impr.,Clicks\n"
+    texts = [
+        header + "2026-04-10,新しい名前,77,JPY,1,1,1\n2026-04-09,B name,77,JPY,1,1,1\n",
+        header + "2026-04-09,b name,77,JPY,1,1,1\n",
+        header + "2026-04-10,新しい名前,77,JPY,1,1,1\n2026-04-09,ア,77,JPY,1,1,1\n",
+    ]
+    for number, text in enumerate([*texts, texts[0]]):
+        desk.read(text, f"{number}.csv")
+    assert desk.rows(wh.campaign, "name", "names") == [("新しい名前", sorted(["B name", "b name", "ア", "新しい名前"]))]
+
+
 def test_files_of_one_name_are_told_apart_by_path(desk: Desk):
     desk.read(ads("01,a,JPY,10,1,1"), "tokyo/a.csv")
     desk.read(ads("01,a,JPY,20,1,1"), "osaka/a.csv")
