@@ -66,12 +66,33 @@ def run_window() -> tuple[Settings, Window]:
     return settings, resolve_window(context.get("dag_run"), context.get("params"), settings.zone)
 
 
+def with_connection(settings: Settings, source: str) -> Settings:
+    """The settings with a source's credentials from the Airflow connection ``turnout_<source>``, where there is one."""
+    from airflow.sdk import BaseHook
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    from turnout.credentials import CREDENTIALS, connection_id, from_connection
+
+    if source not in CREDENTIALS:
+        return settings
+    try:
+        found = BaseHook.get_connection(connection_id(source))
+    except AirflowNotFoundException:
+        return settings
+    credentials = from_connection(
+        source, host=found.host, scheme=found.schema, port=found.port, login=found.login, password=found.password,
+        extra=found.extra_dejson,
+    )  # fmt: skip
+    return settings.model_copy(update={source: credentials})
+
+
 def read_source(source: str, window: Window, settings: Settings) -> dict[str, Any]:
-    """Read one source's files over ``window`` through the gate; returns the counts."""
+    """Read one source, files and API, over ``window`` through the gate; returns the counts."""
     from expectations.gate import make_gate
     from ingestion.api import ingest_source
     from turnout.warehouse.engine import create_engine
 
+    settings = with_connection(settings, source)
     engine = create_engine(settings)
     try:
         with make_gate(settings) as gate:

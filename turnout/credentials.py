@@ -10,9 +10,17 @@ never show in a log, a traceback of pydantic or a ``repr``.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final, Literal
+from zoneinfo import available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from turnout.errors import ConfigurationError
+
+#: The account of a SendGrid API key that names none: SendGrid's own name for it may be hidden from the key, and an
+#: account's id must never change.
+SENDGRID_ACCOUNT: Final = "sendgrid"
 
 
 class SourceCredentials(BaseModel):
@@ -80,4 +88,80 @@ class SendGridCredentials(SourceCredentials):
     time_zone: str | None = Field(default=None, description="Zone of the account's days; the API does not say.")
     categories: tuple[str, ...] = Field(default=(), description="Categories to read; empty means all that it lists.")
     webhook_public_key: str | None = Field(default=None, description="Base64 of the event webhook's verification key.")
-    webhook_tolerance_seconds: int = Field(default=300, ge=0, description="Oldest signed timestamp taken; 0 is any.")
+    webhook_public_keys: dict[str, str] = Field(
+        default={}, description="The same per account, where several accounts have a webhook each."
+    )
+    #: SendGrid posts again what it could not deliver for about a day and does not say whether it signs anew; a repeat
+    #: stores nothing, so waiting for it costs nothing.
+    webhook_tolerance_seconds: int = Field(default=90_000, ge=0, description="Oldest signed timestamp taken; 0 is any.")
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str | None) -> str | None:
+        if value is not None and value not in available_timezones():
+            raise ValueError(f"unknown time zone {value!r}; use an IANA name such as Asia/Tokyo or UTC")
+        return value
+
+    @property
+    def webhook_accounts(self) -> tuple[str, ...]:
+        """The accounts events may come from: those read, else the one of the API key."""
+        return self.accounts or (SENDGRID_ACCOUNT,)
+
+    def webhook_key_of(self, account: str) -> str | None:
+        """The verification key of an account's webhook."""
+        return self.webhook_public_keys.get(account, self.webhook_public_key)
+
+
+ConnectedSource = Literal["google_ads", "meta_ads", "linkedin_ads", "sendgrid"]
+CREDENTIALS: Mapping[str, type[SourceCredentials]] = {
+    "google_ads": GoogleAdsCredentials,
+    "meta_ads": MetaAdsCredentials,
+    "linkedin_ads": LinkedInAdsCredentials,
+    "sendgrid": SendGridCredentials,
+}
+
+
+def connection_id(source: str) -> str:
+    """The id of the Airflow connection that may hold a source's credentials."""
+    return f"turnout_{source}"
+
+
+def from_connection(
+    source: str,
+    *,
+    host: str | None = None,
+    scheme: str | None = None,
+    port: int | None = None,
+    login: str | None = None,
+    password: str | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> SourceCredentials:
+    """Credentials from the parts of an Airflow connection; see the module for which part is what.
+
+    Raises:
+        ConfigurationError: a field is missing or unknown; the message names connection and field, never the value.
+    """
+    model = CREDENTIALS[source]
+    fields: dict[str, Any] = dict(extra or {})
+    if password:
+        fields.setdefault(model.SECRET, password)
+    if login and "client_id" in model.model_fields:
+        fields.setdefault("client_id", login)
+    if host:
+        address = host if "://" in host else f"{scheme or 'https'}://{host}"
+        fields.setdefault("base_url", f"{address}:{port}" if port else address)
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        said = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+        raise ConfigurationError(
+            f"the Airflow connection {connection_id(source)} cannot be used: {said}. Its extras may be "
+            f"{', '.join(model.model_fields)}; its password is {model.SECRET}"
+        ) from None
+
+
+def variables(source: str) -> list[str]:
+    """The environment variables that may hold a source's credentials, required ones first."""
+    fields = CREDENTIALS[source].model_fields
+    ordered = sorted(fields, key=lambda name: (not fields[name].is_required(), name != CREDENTIALS[source].SECRET))
+    return [f"TURNOUT_{source.upper()}__{name.upper()}" for name in ordered]

@@ -53,6 +53,8 @@ log = structlog.get_logger(__name__)
 
 #: Sources with a connector, each a module of this package with a ``CONNECTOR``.
 CONNECTED_SOURCES = ("google_ads", "meta_ads", "linkedin_ads", "sendgrid")
+#: No platform answers for days before; a call for "everything" starts here.
+_EARLIEST = date(2015, 1, 1)
 #: How often a slice whose answer went stale is read again from its start.
 _EXPIRY_ATTEMPTS = 3
 #: Layouts of reads through an API end so; that is how the warehouse tells them from exports.
@@ -193,7 +195,7 @@ def read_source(
 def _read_account(job: _Job, account: SourceAccount, first: date, last: date, *, alone: bool) -> Iterator[FileReport]:
     connector = job.connector
     today = datetime.now(ZoneInfo(account.time_zone)).date()
-    last = min(last, today)
+    first, last = max(first, _EARLIEST), min(last, today)
     if connector.history_days is not None and first < (oldest := today - timedelta(days=connector.history_days)):
         log.info("before the platform's history", source=account.source, account=account.account_id, first=str(oldest))
         first = oldest

@@ -72,9 +72,11 @@ def bag(tmp_path_factory) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_the_four_dags_load_without_an_error(bag):
+def test_the_five_dags_load_without_an_error(bag):
     assert bag["errors"] == {}
-    assert set(bag["dags"]) == {"ingest_performance", "refresh_features", "nightly_retrain", "backfill_history"}
+    assert set(bag["dags"]) == {
+        "ingest_performance", "refresh_features", "nightly_retrain", "backfill_history", "check_sources",
+    }  # fmt: skip
 
 
 def test_loading_them_imports_nothing_heavy(bag):
@@ -106,7 +108,7 @@ def test_the_night_starts_in_local_time_and_has_intervals_of_a_day(bag):
     for dag_id, cron in (("ingest_performance", "0 2 * * *"), ("nightly_retrain", "0 3 * * *")):
         dag = bag["dags"][dag_id]
         assert (dag["schedule"], dag["cron"], dag["zone"]) == ("CronDataIntervalTimetable", cron, "Asia/Tokyo")
-    assert bag["dags"]["backfill_history"]["schedule"] == "NullTimetable"
+    assert {bag["dags"][by_hand]["schedule"] for by_hand in ("backfill_history", "check_sources")} == {"NullTimetable"}
 
 
 def test_sheets_come_first_and_a_broken_sheet_stops_no_other_source(bag):

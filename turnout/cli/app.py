@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from turnout.cli import data, models, plans, run
+from turnout.cli import data, models, plans, run, sources
 from turnout.logs import configure
 
 app = typer.Typer(
@@ -29,5 +29,6 @@ def _options(
 
 run.register(app)
 data.register(app)
+sources.register(app)
 models.register(app)
 plans.register(app)

@@ -71,12 +71,12 @@ def ingest(
     if as_json:
         emit_json(report)
     else:
-        _print_report(report, explain=explain, dry_run=dry_run)
+        print_report(report, explain=explain, dry_run=dry_run)
     if report.refused:
         raise typer.Exit(1)
 
 
-def _print_report(report: Any, *, explain: bool, dry_run: bool) -> None:
+def print_report(report: Any, *, explain: bool, dry_run: bool) -> None:
     table = Table(title="read (dry run, nothing written)" if dry_run else "read")
     for column in ("file", "kind"):
         table.add_column(column)

@@ -53,7 +53,7 @@ def settings_problems(error: ValidationError) -> list[str]:
     """One line per unusable setting, named as the environment variable that holds it."""
     lines = []
     for item in error.errors():
-        name = "TURNOUT_" + "_".join(str(p) for p in item["loc"]).upper() if item["loc"] else "settings"
+        name = "TURNOUT_" + "__".join(str(p) for p in item["loc"]).upper() if item["loc"] else "settings"
         lines.append(f"{name}: {item['msg']}")
     return lines
 
