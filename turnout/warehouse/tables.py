@@ -413,7 +413,7 @@ email_event = Table(
     "email_event", metadata,
     Column("organisation", Text, nullable=False),
     Column("account", Text, nullable=False, server_default="", comment="the mail service's account, as configured"),
-    Column("date", Date, nullable=False, comment="day of occurred_at in the installation's time zone"),
+    Column("date", Date, nullable=False, comment="day of occurred_at in the account's time zone"),
     Column("sg_event_id", Text, nullable=False, comment="the service's own key: repeats of an event share it"),
     Column("event", Text, nullable=False, comment="processed, delivered, open, click, bounce, unsubscribe, …"),
     Column("occurred_at", DateTime(timezone=True), nullable=False),

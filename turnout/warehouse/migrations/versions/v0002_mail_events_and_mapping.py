@@ -21,7 +21,7 @@ def upgrade() -> None:
         sa.Column(
             "account", sa.Text(), server_default="", nullable=False, comment="the mail service's account, as configured"
         ),
-        sa.Column("date", sa.Date(), nullable=False, comment="day of occurred_at in the installation's time zone"),
+        sa.Column("date", sa.Date(), nullable=False, comment="day of occurred_at in the account's time zone"),
         sa.Column(
             "sg_event_id", sa.Text(), nullable=False, comment="the service's own key: repeats of an event share it"
         ),
