@@ -20,9 +20,11 @@ from turnout.tactics.catalogue import (
     Response,
     Tactic,
     Window,
+    is_organic,
     load_catalogue,
     load_event_priors,
 )
+from turnout.tactics.utm import match_label, match_utm, utm_label
 
 __all__ = [
     "Catalogue",
@@ -35,6 +37,10 @@ __all__ = [
     "Response",
     "Tactic",
     "Window",
+    "is_organic",
     "load_catalogue",
     "load_event_priors",
+    "match_label",
+    "match_utm",
+    "utm_label",
 ]

@@ -228,6 +228,11 @@ def _normalise(text: str) -> str:
     return " ".join(_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
 
 
+def is_organic(text: str) -> bool:
+    """Whether a label says that somebody came without a tactic: ``direct``, 自然流入, その他."""
+    return _normalise(text) in _ORGANIC
+
+
 class Catalogue:
     """All tactics, and the words people use for them."""
 
