@@ -251,10 +251,12 @@ def _link_registrations(connection: Connection, organisation: str, events: Event
         connection, organisation, t, spans,
         keys=("source", "account", "event_label"), span=True, values=("event_id",),
     )  # fmt: skip
+    from turnout.tactics import match_label
+
     labels = connection.execute(
         sa.select(t.c.source_label).where(t.c.organisation == organisation, t.c.source_label.is_not(None)).distinct()
     ).scalars()
-    tactics = [(label, catalogue.match(label)) for label in sorted(labels)]
+    tactics = [(label, match_label(label, catalogue)) for label in sorted(labels)]
     changed += _update(connection, organisation, t, tactics, keys=("source_label",), values=("tactic_id",))
     stale = sa.and_(t.c.organisation == organisation, t.c.source_label.is_(None), t.c.tactic_id.is_not(None))
     return changed + connection.execute(sa.update(t).where(stale).values(tactic_id=None)).rowcount
