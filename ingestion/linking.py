@@ -1,14 +1,16 @@
 """Ties what was loaded to events and tactics: campaigns, registrations, tactic results, mail categories.
 
 Everything is decided anew from what the warehouse holds, so it does not matter which file came first, and running it
-again changes nothing. What a user has mapped (``campaign.mapped_by = 'user'``) stays.
+again changes nothing. What a user has mapped is a rule (:mod:`ingestion.rules`): rules go before all that is below, and
+``campaign.mapped_by`` is then ``user``.
 
 How an event is found in a text (a campaign's name, the event a list names, a mail category)
     1. its code: a word of letters and digits such as ``EV2026-014`` in the event's name or notes, standing in the text
        as a word of its own, and of one event only;
     2. its name, contained in the text when case, width, spaces and punctuation are folded; the longest one wins;
     3. of events of one name, the next one on or after the activity's day.
-    Events of the account (inbox folder) the text comes from go before those of other ones.
+    Events of the account (inbox folder) the text comes from go before those of other ones. A campaign whose newest name
+    says nothing is of the event that its other names agree on.
 
 How a tactic is found
     Of a campaign: by the words in its name, then by its type, then the platform's main tactic. Of a registration: by
@@ -30,6 +32,7 @@ import structlog
 from sqlalchemy import Connection, Engine
 
 from ingestion.layouts import all_layouts
+from ingestion.rules import Decision, Rule, RuleBook, Subject, load_rules
 from turnout.warehouse import tables as wh
 from turnout.warehouse.load import lock_account
 
@@ -91,7 +94,10 @@ class _Event:
     event_id: str
     account: str
     day: date
+    #: Folded, for comparison; ``title`` is as written.
     name: str
+    title: str = ""
+    codes: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -101,6 +107,7 @@ class Events:
     by_code: dict[str, list[_Event]] = field(default_factory=dict)
     by_name: dict[str, list[_Event]] = field(default_factory=dict)
     every: list[_Event] = field(default_factory=list)
+    by_id: dict[str, _Event] = field(default_factory=dict)
     #: First letters of a name → the names that begin so.
     beginnings: dict[str, list[str]] = field(default_factory=dict)
 
@@ -114,11 +121,13 @@ class Events:
             .order_by(t.c.event_date, t.c.event_id)
         )
         for event_id, account, day, name, notes in connection.execute(query):
-            event = _Event(event_id, account, day, folded(name))
+            codes = codes_in(name) | codes_in(notes or "")
+            event = _Event(event_id, account, day, folded(name), name, frozenset(codes))
             found.every.append(event)
+            found.by_id[event_id] = event
             if len(event.name) >= _SHORTEST_NAME:
                 found.by_name.setdefault(event.name, []).append(event)
-            for code in codes_in(name) | codes_in(notes or ""):
+            for code in codes:
                 found.by_code.setdefault(code, []).append(event)
         for name in found.by_name:
             found.beginnings.setdefault(name[:_SHORTEST_NAME], []).append(name)
@@ -128,6 +137,23 @@ class Events:
         """The event a text names, for activity on ``day``."""
         candidates = self.candidates(text, account)
         return self.next(candidates, day)
+
+    def find_by_any(self, names: Sequence[str], account: str, day: date | None) -> _Event | None:
+        """The event the first name says; where it says none, the one that the others agree on."""
+        if not names or (found := self.find(names[0], account, day)) is not None or len(names) == 1:
+            return found if names else None
+        others = {event.event_id: event for name in names[1:] if (event := self.find(name, account, day)) is not None}
+        return next(iter(others.values())) if len(others) == 1 else None
+
+    def again(self, rule: Rule) -> str | None:
+        """The id of the event a rule means: its own, or after a correction of name or day the nearest of its name."""
+        if rule.event_id in self.by_id or rule.event_name is None or rule.event_date is None:
+            return rule.event_id if rule.event_id in self.by_id else None
+        meant = rule.event_date
+        same = [event for event in self.every if event.name == folded(rule.event_name)]
+        # The name was corrected: an event of that day and of the code in the old name.
+        same = same or [e for e in self.every if e.day == meant and e.codes & codes_in(rule.event_name)]
+        return min(same, key=lambda e: (abs(e.day - meant), e.day, e.event_id)).event_id if same else None
 
     def candidates(self, text: str, account: str) -> list[_Event]:
         """The events a text may name: one, or several of one name, in order of their days."""
@@ -168,27 +194,40 @@ def link(engine: Engine, organisation: str) -> Links:
     Returns:
         How many rows changed.
     """
-    from turnout.tactics import load_catalogue
-
-    catalogue = load_catalogue()
     with engine.begin() as connection:
-        # Loaders hold one source's lock; this takes all, in one order, so that nobody writes in between.
-        for source in sorted({layout.source for layout in all_layouts()}):
-            lock_account(connection, organisation, source, "*")
-        events = Events.load(connection, organisation)
-        campaigns, unmapped = _link_campaigns(connection, organisation, events, catalogue)
-        links = Links(
-            campaigns=campaigns,
-            registrations=_link_registrations(connection, organisation, events, catalogue),
-            tactic_results=_link_results(connection, organisation, events),
-            mails=_link_mails(connection, organisation, events, catalogue),
-            unmapped_campaigns=unmapped,
-        )
+        links = link_within(connection, organisation)
     log.info(
         "linked", campaigns=links.campaigns, registrations=links.registrations, results=links.tactic_results,
         mails=links.mails, unmapped_campaigns=links.unmapped_campaigns,
     )  # fmt: skip
     return links
+
+
+def lock_all(connection: Connection, organisation: str) -> None:
+    """Keep loaders and others who tie out until the caller's transaction ends.
+
+    Loaders hold one source's lock; this takes all, in one order, so that nobody writes in between.
+    """
+    for source in sorted({layout.source for layout in all_layouts()}):
+        lock_account(connection, organisation, source, "*")
+
+
+def link_within(connection: Connection, organisation: str) -> Links:
+    """:func:`link` within the caller's transaction."""
+    from turnout.tactics import load_catalogue
+
+    catalogue = load_catalogue()
+    lock_all(connection, organisation)
+    events = Events.load(connection, organisation)
+    rules = RuleBook(load_rules(connection, organisation, events.again))
+    campaigns, unmapped = _link_campaigns(connection, organisation, events, catalogue, rules)
+    return Links(
+        campaigns=campaigns,
+        registrations=_link_registrations(connection, organisation, events, catalogue, rules),
+        tactic_results=_link_results(connection, organisation, events),
+        mails=_link_mails(connection, organisation, events, catalogue, rules),
+        unmapped_campaigns=unmapped,
+    )
 
 
 def campaign_tactic(catalogue: Catalogue, source: str, name: str, kind: str | None) -> str | None:
@@ -213,21 +252,34 @@ def _of_platform(catalogue: Catalogue, text: str | None, source: str) -> str | N
     return tactic if tactic is not None and catalogue.get(tactic).platform == source else None
 
 
-def _link_campaigns(connection: Connection, organisation: str, events: Events, catalogue: Catalogue) -> tuple[int, int]:
+def _link_campaigns(
+    connection: Connection, organisation: str, events: Events, catalogue: Catalogue, rules: RuleBook
+) -> tuple[int, int]:
     t = wh.campaign
     query = (
-        sa.select(t.c.source, t.c.account, t.c.campaign_id, t.c.name, t.c.campaign_type, t.c.last_seen)
-        .where(t.c.organisation == organisation, t.c.mapped_by != "user")
+        sa.select(t.c.source, t.c.account, t.c.campaign_id, t.c.name, t.c.names, t.c.campaign_type, t.c.last_seen)
+        .where(t.c.organisation == organisation)
         .order_by(t.c.source, t.c.account, t.c.campaign_id)
     )
+    campaigns = connection.execute(query).all()
+    subjects = [
+        Subject(source, account, campaign_id, (name, *[n for n in names if n != name]))
+        for source, account, campaign_id, name, names, _, _ in campaigns
+    ]
     rows, unmapped = [], 0
-    for source, account, campaign_id, name, kind, last_seen in connection.execute(query):
-        event = events.find(name, account, last_seen - timedelta(days=_TRAILING_DAYS) if last_seen else None)
-        tactic = campaign_tactic(catalogue, source, name, kind)
-        unmapped += event is None
-        event_id = event.event_id if event else None
-        mapped_by = "rule" if event or tactic else "unmapped"
-        rows.append((source, account, campaign_id, event_id, tactic, mapped_by))
+    for campaign, subject, said in zip(campaigns, subjects, rules.decide(subjects), strict=True):
+        if said.event is not None:
+            event_id = None if said.event.ignored else said.event.event_id
+        else:
+            day = campaign.last_seen - timedelta(days=_TRAILING_DAYS) if campaign.last_seen else None
+            event = events.find_by_any(subject.names, subject.account, day)
+            event_id = event.event_id if event else None
+        tactic = decided_tactic(said)
+        if said.tactic is None:
+            tactic = campaign_tactic(catalogue, subject.source, campaign.name, campaign.campaign_type)
+        unmapped += event_id is None and said.event is None
+        mapped_by = "user" if said.event or said.tactic else "rule" if event_id or tactic else "unmapped"
+        rows.append((subject.source, subject.account, subject.key, event_id, tactic, mapped_by))
     changed = _update(
         connection, organisation, wh.campaign, rows,
         keys=("source", "account", "campaign_id"), values=("event_id", "tactic_id", "mapped_by"),
@@ -235,7 +287,14 @@ def _link_campaigns(connection: Connection, organisation: str, events: Events, c
     return changed, unmapped
 
 
-def _link_registrations(connection: Connection, organisation: str, events: Events, catalogue: Catalogue) -> int:
+def decided_tactic(said: Decision) -> str | None:
+    """The tactic a rule names; ``None`` where none does, or where one says that there is none."""
+    return (said.tactic.tactic_id or None) if said.tactic is not None else None
+
+
+def _link_registrations(
+    connection: Connection, organisation: str, events: Events, catalogue: Catalogue, rules: RuleBook
+) -> int:
     t = wh.registration
     lists = connection.execute(
         sa.select(t.c.source, t.c.account, t.c.event_label, sa.func.min(t.c.date), sa.func.max(t.c.date))
@@ -244,22 +303,36 @@ def _link_registrations(connection: Connection, organisation: str, events: Event
         .order_by(t.c.source, t.c.account, t.c.event_label)
     ).all()
     spans: list[tuple[Any, ...]] = []
-    for source, account, label, first, last in lists:
+    decisions = rules.decide([Subject(source, account, None, (label,)) for source, account, label, _, _ in lists])
+    for (source, account, label, first, last), said in zip(lists, decisions, strict=True):
+        if said.event is not None:
+            spans.append((source, account, label, first, last, None if said.event.ignored else said.event.event_id))
+            continue
         for event_id, begins, ends in _spans(events, label, account, first, last):
             spans.append((source, account, label, begins, ends, event_id))
     changed = _update(
         connection, organisation, t, spans,
         keys=("source", "account", "event_label"), span=True, values=("event_id",),
     )  # fmt: skip
-    from turnout.tactics import match_label
-
-    labels = connection.execute(
-        sa.select(t.c.source_label).where(t.c.organisation == organisation, t.c.source_label.is_not(None)).distinct()
-    ).scalars()
-    tactics = [(label, match_label(label, catalogue)) for label in sorted(labels)]
+    labels = sorted(
+        connection.execute(
+            sa.select(t.c.source_label)
+            .where(t.c.organisation == organisation, t.c.source_label.is_not(None))
+            .distinct()
+        ).scalars()
+    )
+    tactics = [
+        (label, catalogue.match(label) if said.tactic is None else decided_tactic(said))
+        for label, said in zip(labels, rules.decide([origin_subject(label) for label in labels]), strict=True)
+    ]
     changed += _update(connection, organisation, t, tactics, keys=("source_label",), values=("tactic_id",))
     stale = sa.and_(t.c.organisation == organisation, t.c.source_label.is_(None), t.c.tactic_id.is_not(None))
     return changed + connection.execute(sa.update(t).where(stale).values(tactic_id=None)).rowcount
+
+
+def origin_subject(label: str) -> Subject:
+    """What a registration system says of the origin: rules of any account that name a tactic decide it."""
+    return Subject("registrations", "", None, (label,))
 
 
 def _spans(
@@ -310,7 +383,9 @@ def _link_results(connection: Connection, organisation: str, events: Events) -> 
     return _update(connection, organisation, t, rows, keys=("result_id",), values=("event_id",))
 
 
-def _link_mails(connection: Connection, organisation: str, events: Events, catalogue: Catalogue) -> int:
+def _link_mails(
+    connection: Connection, organisation: str, events: Events, catalogue: Catalogue, rules: RuleBook
+) -> int:
     t = wh.email_performance
     categories = connection.execute(
         sa.select(t.c.source, t.c.account, t.c.category, sa.func.min(t.c.date))
@@ -320,15 +395,24 @@ def _link_mails(connection: Connection, organisation: str, events: Events, catal
     ).all()
     with_categories = {(source, account) for source, account, category, _ in categories if category}
     rows = []
-    for source, account, category, first in categories:
-        event = events.find(category, account, first) if category else None
+    # the account's own sums have no category, so no rule is about them
+    subjects = [
+        Subject(source, account, None, (category,) if category else ()) for source, account, category, _ in categories
+    ]
+    for (source, account, category, first), said in zip(categories, rules.decide(subjects), strict=True):
+        event = events.find(category, account, first) if category and said.event is None else None
+        event_id = event.event_id if event else None
+        if said.event is not None:
+            event_id = None if said.event.ignored else said.event.event_id
         tactic: str | None
-        if category:
+        if said.tactic is not None:
+            tactic = decided_tactic(said)
+        elif category:
             tactic = _of_platform(catalogue, category, source) or MAIL_TACTIC
         else:
             # The account's own sums hold the categories' mails once more.
             tactic = None if (source, account) in with_categories else MAIL_TACTIC
-        rows.append((source, account, category, event.event_id if event else None, tactic))
+        rows.append((source, account, category, event_id, tactic))
     return _update(
         connection, organisation, t, rows, keys=("source", "account", "category"), values=("event_id", "tactic_id")
     )

@@ -247,14 +247,23 @@ def test_an_event_that_is_gone_is_forgotten(read, settings, engine):
     assert values(engine, wh.registration, "event_id") == [(None,)]
 
 
-def test_what_a_user_has_mapped_stays(read, settings, engine):
-    add_event(engine, settings, "AIサミット2026", date(2026, 6, 1))
+def test_what_a_user_has_mapped_stays_until_the_rule_goes(read, settings, engine):
+    found = add_event(engine, settings, "AIサミット2026", date(2026, 6, 1))
+    mine = add_event(engine, settings, "DXフォーラム", date(2026, 7, 1))
     read(campaigns("AIサミット2026"))
+    rule = {
+        "organisation": settings.organisation, "rule_id": "map_1", "source": "google_ads", "kind": "exact",
+        "pattern": "AIサミット2026", "event_id": mine, "tactic_id": "line_ads",
+    }  # fmt: skip
     with engine.begin() as connection:
-        connection.execute(sa.update(wh.campaign).values(mapped_by="user", event_id="evt_mine", tactic_id="line_ads"))
+        connection.execute(sa.insert(wh.mapping_rule).values(rule))
     link(engine, settings.organisation)
     read(campaigns("AIサミット2026"))
-    assert values(engine, wh.campaign, "event_id", "tactic_id", "mapped_by") == [("evt_mine", "line_ads", "user")]
+    assert values(engine, wh.campaign, "event_id", "tactic_id", "mapped_by") == [(mine, "line_ads", "user")]
+    with engine.begin() as connection:
+        connection.execute(sa.delete(wh.mapping_rule))
+    link(engine, settings.organisation)
+    assert values(engine, wh.campaign, "event_id", "tactic_id", "mapped_by") == [(found, "google_search", "rule")]
 
 
 def test_other_organisations_events_are_not_looked_at(read, settings, engine):

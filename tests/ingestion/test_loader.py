@@ -472,11 +472,12 @@ def test_rows_that_go_missing_are_a_loud_failure(desk: Desk, monkeypatch):
 def test_campaigns_keep_their_newest_name_and_a_users_mapping(desk: Desk):
     header = "Day,Campaign,Campaign ID,Currency,Cost,Impr.,Clicks\n"
     desk.read(header + "2026-04-10,New name,77,JPY,1,1,1\n")
+    rule = {"organisation": desk.settings.organisation, "rule_id": "map_1", "kind": "id", "pattern": "77"}
     with desk.engine.begin() as connection:
-        connection.execute(sa.update(wh.campaign).values(mapped_by="user", tactic_id="line_ads", event_id="evt_x"))
+        connection.execute(sa.insert(wh.mapping_rule).values(rule | {"tactic_id": "line_ads"}))
     desk.read(header + "2026-04-01,Old name,77,JPY,1,1,1\n", "old.csv")
-    names = ("campaign_id", "name", "first_seen", "last_seen", "mapped_by", "tactic_id", "event_id")
-    assert desk.rows(wh.campaign, *names) == [("77", "New name", day(1), day(10), "user", "line_ads", "evt_x")]
+    names = ("campaign_id", "name", "first_seen", "last_seen", "mapped_by", "tactic_id")
+    assert desk.rows(wh.campaign, *names) == [("77", "New name", day(1), day(10), "user", "line_ads")]
     desk.read(header + "2026-04-20,Newest name,77,JPY,1,1,1\n", "new.csv")
     assert desk.rows(wh.campaign, "name", "last_seen", "mapped_by") == [("Newest name", day(20), "user")]
 
