@@ -41,9 +41,11 @@ from serving.problems import (
     invalid_fields,
     language_of,
     problem,
+    request_id_of,
 )
 from serving.state import OverloadedError, Planning
 from serving.store import KeyConflictError, StoredPlan
+from serving.webhooks import add_webhooks
 from turnout.brief import Brief
 from turnout.errors import InputError, NotReadyError
 from turnout.plan import ModelVersion, Plan
@@ -161,17 +163,12 @@ def _parsed(request: Request, body: bytes, language: Language) -> dict[str, Any]
     return data
 
 
-def _request_id(request: Request) -> str | None:
-    found = request.scope.get("turnout_request_id")
-    return str(found) if found else None
-
-
 def _problem(request: Request, kind: str, detail: str, language: Language, **options: Any) -> JSONResponse:
-    return problem(kind, detail, language, request_id=_request_id(request), **options)
+    return problem(kind, detail, language, request_id=request_id_of(request.scope), **options)
 
 
 def _invalid(request: Request, errors: list[FieldError], language: Language) -> JSONResponse:
-    return invalid_fields(errors, language, request_id=_request_id(request))
+    return invalid_fields(errors, language, request_id=request_id_of(request.scope))
 
 
 # --- the application -----------------------------------------------------------------------------------------------
@@ -295,6 +292,7 @@ def create_app(planning: Planning) -> FastAPI:
     async def index() -> Response:
         return RedirectResponse("/docs")
 
+    add_webhooks(app, planning)
     _add_error_handlers(app, planning)
     app.add_middleware(RequestScope, app=app)
     return app

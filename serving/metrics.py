@@ -28,6 +28,8 @@ MODEL_LOADED = Gauge(
     "turnout_model_loaded", "1 for the model version in use.", ["name", "version"], multiprocess_mode="livemin"
 )
 MODEL_RELOADS = Counter("turnout_model_reloads", "Changes of the model in use.", ["outcome"])
+MAIL_EVENTS = Counter("turnout_mail_events", "Mail events received, by what became of them.", ["outcome"])
+MAIL_POSTS = Counter("turnout_mail_posts", "Requests with mail events, by what became of them.", ["outcome"])
 PART_READY = Gauge("turnout_part_ready", "1 while a part works.", ["part"], multiprocess_mode="livemin")
 
 

@@ -46,6 +46,7 @@ class ProblemDetails(BaseModel):
 _KINDS: Final[dict[str, tuple[int, str, str]]] = {
     "malformed-json": (400, "JSONとして読めません", "The body is not JSON"),
     "bad-request": (400, "リクエストが不正です", "The request is malformed"),
+    "forbidden": (403, "受け付けられません", "Refused"),
     "not-found": (404, "見つかりません", "Not found"),
     "method-not-allowed": (405, "このメソッドは使えません", "Method not allowed"),
     "conflict": (409, "同じキーで別の依頼が処理されています", "The idempotency key belongs to another request"),
@@ -55,6 +56,7 @@ _KINDS: Final[dict[str, tuple[int, str, str]]] = {
     "overloaded": (429, "混み合っています", "Too many requests at once"),
     "internal": (500, "内部エラー", "Internal error"),
     "not-ready": (503, "まだ準備ができていません", "Not ready"),
+    "unavailable": (503, "今は受け取れません", "Cannot be taken now"),
     "timeout": (504, "時間内に終わりませんでした", "Timed out"),
 }  # fmt: skip
 
@@ -72,6 +74,12 @@ def language_of(accept_language: str | None, body: object = None) -> Language:
         if primary in ("ja", "en") and quality > best[0]:
             best = (quality, "ja" if primary == "ja" else "en")
     return best[1]
+
+
+def request_id_of(scope: Mapping[str, Any]) -> str | None:
+    """The id that :class:`serving.http.RequestScope` gave a request."""
+    found = scope.get("turnout_request_id")
+    return str(found) if found else None
 
 
 def problem(

@@ -30,7 +30,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -201,7 +201,10 @@ def parse(body: bytes, *, zone: ZoneInfo, salt: str, now: datetime) -> Batch:
 
 def _elements(body: bytes) -> list[Any]:
     try:
-        found = json.loads(body, parse_int=_integer, parse_constant=_refuse)
+        # A byte that is no UTF-8, or a NaN, spoils the one field it stands in, not the batch.
+        found = json.loads(
+            body.decode("utf-8-sig", errors="replace"), parse_int=_integer, parse_constant=lambda _: None
+        )
     except (ValueError, RecursionError) as error:
         raise NotEventsError("the body is no JSON") from error
     if not isinstance(found, list):
@@ -212,10 +215,6 @@ def _elements(body: bytes) -> list[Any]:
 def _integer(digits: str) -> int | str:
     """A custom argument may be a number of any length; Python refuses to read more than some thousand digits."""
     return int(digits) if len(digits) <= 20 else digits
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
 
 
 def _event(element: object, zone: ZoneInfo, salt: str, now: datetime) -> MailEvent:
@@ -274,7 +273,10 @@ def _id(element: Mapping[str, Any], message: str | None, salt: str) -> str:
     if value is None:
         if message is None and element.get("email") is None:
             raise _MalformedError("sg_event_id")
-        said = json.dumps(element, sort_keys=True, ensure_ascii=True, default=str)
+        try:
+            said = json.dumps(element, sort_keys=True)
+        except RecursionError as error:
+            raise _MalformedError("sg_event_id") from error
         return key_of(salt, said, prefix="x-", length=32)
     if not isinstance(value, str) or not value or len(value) > _LONGEST_ID or _UNSTORABLE.search(value):
         raise _MalformedError("sg_event_id")

@@ -12,6 +12,14 @@ hours, results). These rules decide between them; every consumer reads the views
 ``mail_counted``
     Rows of ``email_performance`` that count. Categories overlap, so per event, tactic and account only the category
     with the most deliveries counts.
+``mail_event_daily``
+    What the mail service's webhook told, by account, category and day; category '' is the whole account, and one mail's
+    categories overlap. Opens by persons (``opens``) and by privacy proxies (``machine_opens``) stand apart; those of
+    which it cannot be told are in neither (``unclear_opens``). ``unique_…`` counts a recipient and message once, on the
+    first day that it happened, so that days add up.
+``mail_opens``
+    The statistics' opens, which include privacy proxies, beside the share of persons among the webhook's opens of the
+    same day and category. NULL where no event says.
 ``tactic_daily``
     Reach, clicks and spend by tactic, event and day, from both. Daily figures only.
 ``event_tactic``
@@ -100,6 +108,55 @@ WITH mail AS (
 SELECT organisation, source, account, category, tactic_id, event_id, date, delivered, unique_clicks AS clicks
 FROM largest
 WHERE category = counted_category
+"""
+
+_MAIL_EVENT_DAILY = f"""
+WITH told AS (
+    SELECT m.organisation, m.account, c.category, m.date, m.event, m.is_machine, m.message_hash, m.recipient_hash
+    FROM {SCHEMA}.email_event m
+    CROSS JOIN LATERAL unnest(array_append(m.categories, '')) AS c (category)
+), counted AS (
+    SELECT organisation, account, category, date,
+           count(*) FILTER (WHERE event = 'processed') AS processed,
+           count(*) FILTER (WHERE event = 'delivered') AS delivered,
+           count(*) FILTER (WHERE event = 'deferred') AS deferred,
+           count(*) FILTER (WHERE event = 'bounce') AS bounces,
+           count(*) FILTER (WHERE event = 'block') AS blocks,
+           count(*) FILTER (WHERE event IN ('dropped', 'bounce_drop', 'spam_report_drop', 'unsubscribe_drop',
+                                            'invalid_email')) AS drops,
+           count(*) FILTER (WHERE event = 'open' AND NOT is_machine) AS opens,
+           count(*) FILTER (WHERE event = 'open' AND is_machine) AS machine_opens,
+           count(*) FILTER (WHERE event = 'open' AND is_machine IS NULL) AS unclear_opens,
+           count(*) FILTER (WHERE event = 'click') AS clicks,
+           count(*) FILTER (WHERE event = 'spamreport') AS spam_reports,
+           count(*) FILTER (WHERE event IN ('unsubscribe', 'group_unsubscribe')) AS unsubscribes
+    FROM told
+    GROUP BY organisation, account, category, date
+), once AS (
+    SELECT organisation, account, category, event, min(date) AS date
+    FROM told
+    WHERE message_hash IS NOT NULL AND recipient_hash IS NOT NULL
+      AND (event = 'click' OR event = 'open' AND is_machine IS NOT TRUE)
+    GROUP BY organisation, account, category, event, message_hash, recipient_hash
+), uniques AS (
+    SELECT organisation, account, category, date,
+           count(*) FILTER (WHERE event = 'open') AS unique_opens,
+           count(*) FILTER (WHERE event = 'click') AS unique_clicks
+    FROM once
+    GROUP BY organisation, account, category, date
+)
+SELECT c.*, coalesce(u.unique_opens, 0) AS unique_opens, coalesce(u.unique_clicks, 0) AS unique_clicks,
+       c.opens::float8 / nullif(c.opens + c.machine_opens, 0) AS human_open_share
+FROM counted c
+LEFT JOIN uniques u USING (organisation, account, category, date)
+"""
+
+_MAIL_OPENS = f"""
+SELECT p.organisation, p.account, p.category, p.date, p.event_id, p.tactic_id, p.delivered, p.opens, p.unique_opens,
+       d.opens AS human_opens, d.machine_opens, d.human_open_share, p.opens * d.human_open_share AS opens_by_persons
+FROM {SCHEMA}.email_performance p
+LEFT JOIN {SCHEMA}.mail_event_daily d USING (organisation, account, category, date)
+WHERE p.source = 'sendgrid'
 """
 
 _TACTIC_DAILY = f"""
@@ -386,6 +443,8 @@ LEFT JOIN fact f ON f.organisation = s.organisation AND f.segment_id = s.segment
 VIEWS: dict[str, str] = {
     "ad_counted": _AD_COUNTED,
     "mail_counted": _MAIL_COUNTED,
+    "mail_event_daily": _MAIL_EVENT_DAILY,
+    "mail_opens": _MAIL_OPENS,
     "tactic_daily": _TACTIC_DAILY,
     "event_tactic": _EVENT_TACTIC,
     "event_summary": _EVENT_SUMMARY,
