@@ -120,3 +120,22 @@ def test_partitions_are_told_from_tables():
     assert is_partition("registration_default")
     assert not is_partition("registration")
     assert not is_partition("event_2026_05")
+
+
+def test_a_query_that_waits_for_rows_that_move_finds_them(engine: Engine):
+    with engine.begin() as connection:
+        insert_mail(connection, date(2026, 5, 5))
+    found: list[object] = []
+
+    def count() -> None:
+        with engine.connect() as connection:
+            found.append(connection.scalar(sa.select(sa.func.count()).select_from(email_performance)))
+
+    with engine.begin() as connection:
+        ensure_months(connection, email_performance, date(2026, 5, 5), date(2026, 5, 5))
+        reader = threading.Thread(target=count)
+        reader.start()
+        reader.join(0.5)
+        assert not found, "it waits"
+    reader.join(10)
+    assert found == [1]

@@ -27,6 +27,10 @@ LOCK_TIMEOUT_MS = 2_000
 FIRST_MONTH, LAST_MONTH = date(2000, 1, 1), date(2100, 1, 1)
 
 
+class _RowsCameError(Exception):
+    """Rows of a month came into the DEFAULT partition after it was found without."""
+
+
 def is_partition(name: str) -> bool:
     """Whether a relation of schema ``turnout`` is a partition, which no table definition names."""
     return _PARTITION.match(name) is not None
@@ -112,19 +116,30 @@ def ensure_partitions(connection: Connection, table: Table, days: Iterable[date]
             if getattr(error.orig, "sqlstate", None) != "55P03":  # lock_not_available
                 raise
             log.warning("partition postponed: table is being read", table=table.name, month=f"{month:%Y-%m}")
+        except _RowsCameError:
+            log.info("partition postponed: rows came meanwhile", table=table.name, month=f"{month:%Y-%m}")
         else:
             created.append(month)
     return created
 
 
 def _create(connection: Connection, table: Table, month: date) -> None:
-    """Create one month. ATTACH lets loaders go on, which CREATE TABLE … PARTITION OF would not."""
+    """Create one month. ATTACH lets loaders go on, which CREATE TABLE … PARTITION OF would not.
+
+    Except where rows move: a query that was planned before and waits for the DEFAULT partition would find them neither
+    there nor in a partition it does not know. So then nobody may be planning on the table at all.
+    """
     name, parent, default = partition_name(table, month), f"{SCHEMA}.{table.name}", f"{SCHEMA}.{table.name}_default"
     start, end = month.isoformat(), next_month(month).isoformat()
+    waiting = text(f"SELECT EXISTS (SELECT 1 FROM {default} WHERE date >= '{start}' AND date < '{end}')")
+    moves = bool(connection.scalar(waiting))
     connection.execute(text(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}"))
     # Taken before anything else, in the order ATTACH takes them: two-step upgrades of locks are how deadlocks begin.
-    connection.execute(text(f"LOCK TABLE ONLY {parent} IN SHARE UPDATE EXCLUSIVE MODE"))
+    mode = "ACCESS EXCLUSIVE" if moves else "SHARE UPDATE EXCLUSIVE"
+    connection.execute(text(f"LOCK TABLE ONLY {parent} IN {mode} MODE"))
     connection.execute(text(f"LOCK TABLE {default} IN ACCESS EXCLUSIVE MODE"))
+    if not moves and connection.scalar(waiting):
+        raise _RowsCameError
     connection.execute(text(f"CREATE TABLE {SCHEMA}.{name} (LIKE {parent} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)"))
     connection.execute(
         text(f"""
