@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from time import monotonic
 from typing import Any, Final
@@ -55,6 +55,11 @@ STORED_AT_ONCE: Final = 4
 MOST_WAITING: Final = 1000
 #: A month whose partition could not be made is tried again not before this; its rows are in the DEFAULT one meanwhile.
 MONTHS_EVERY_SECONDS: Final = 60.0
+#: The next month is made this long before its first day, so that its events find it there.
+MONTHS_AHEAD_DAYS: Final = 5
+#: What another transaction did to the table at that moment: a month was attached, or a deadlock was broken.
+ATTEMPTS: Final = 3
+_PASSING: Final = frozenset({"23514", "40001", "40P01"})
 _RETRY_AFTER: Final = {"Retry-After": "30"}
 
 _TEXTS: Final[dict[str, dict[Language, str]]] = {
@@ -215,13 +220,20 @@ class MailEvents:
         if not batch.events:
             return 0
         work = partial(store, organisation=self.settings.organisation, account=account, events=batch.events)
-        try:
-            async with self._storing, self.planning.engine.begin() as connection:
-                stored = await connection.run_sync(work)
-        except (SQLAlchemyError, OSError, NotReadyError) as error:
-            log.warning("mail events not stored", account=account, events=len(batch.events), error=type(error).__name__)
-            raise _RefusedError("unavailable", "unavailable", "unavailable") from error
-        self._months.want(self.planning.engine, batch.days)
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                async with self._storing, self.planning.engine.begin() as connection:
+                    stored = await connection.run_sync(work)
+            except (SQLAlchemyError, OSError, NotReadyError) as error:
+                if attempt < ATTEMPTS and getattr(getattr(error, "orig", None), "sqlstate", None) in _PASSING:
+                    continue
+                log.warning(
+                    "mail events not stored", account=account, events=len(batch.events), error=type(error).__name__
+                )
+                raise _RefusedError("unavailable", "unavailable", "unavailable") from error
+            break
+        soon = (datetime.now(UTC) + timedelta(days=MONTHS_AHEAD_DAYS)).date()
+        self._months.want(self.planning.engine, batch.days | {soon})
         return stored
 
     def _count(self, account: str, batch: Batch, stored: int) -> None:

@@ -16,6 +16,8 @@ import pytest
 import sqlalchemy as sa
 
 from tests.serving.models import HISTORY, register
+from tests.serving.signing import PUBLIC_KEY
+from turnout.credentials import SendGridCredentials
 from turnout.runtime.stack import service_spec
 from turnout.runtime.supervisor import free_port
 from turnout.settings import Settings
@@ -137,7 +139,7 @@ def service(_servers: dict[str, str], tmp_path_factory: pytest.TempPathFactory) 
     folder = tmp_path_factory.mktemp("service")
     settings = Settings(
         home=folder / "home", service_port=free_port("127.0.0.1", 3100 + os.getpid() % 500), identity_salt="salt",
-        **_servers,
+        sendgrid=SendGridCredentials(webhook_public_key=PUBLIC_KEY), **_servers,
     )  # fmt: skip
     add_history(settings)
     publish_features(settings)

@@ -34,6 +34,7 @@ TIMESTAMP = VECTOR["headers"]["X-Twilio-Email-Event-Webhook-Timestamp"]
 NOW = datetime.fromtimestamp(int(TIMESTAMP), UTC)
 TOKYO = ZoneInfo("Asia/Tokyo")
 SALT = "salt-of-the-tests"
+WORDS = ("open", "click", "delivered")
 
 
 def read(*elements: object, now: datetime = NOW, zone: ZoneInfo = TOKYO):
@@ -314,7 +315,7 @@ def test_writers_of_the_same_events_in_any_order_neither_lose_nor_block_each_oth
 def test_any_mix_of_repeats_and_order_gives_the_same_rows(engine, order, cuts):
     """However often and in whatever batches events come, the table is what each of them once would have made it."""
     everything = [
-        event(n, timestamp=1779235200 + 86_400 * (n % 5), event=("open", "click", "delivered")[n % 3], category=f"{n % 2}")
+        event(n, timestamp=1779235200 + 86_400 * (n % 5), event=WORDS[n % 3], category=f"{n % 2}")
         for n in range(12)
     ]  # fmt: skip
     with engine.begin() as connection:
