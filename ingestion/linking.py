@@ -90,7 +90,7 @@ def _codes_by_part(text: str) -> set[str]:
 
 
 @dataclass(frozen=True)
-class _Event:
+class Event:
     event_id: str
     account: str
     day: date
@@ -104,10 +104,10 @@ class _Event:
 class Events:
     """The organisation's events, to be found by code or name."""
 
-    by_code: dict[str, list[_Event]] = field(default_factory=dict)
-    by_name: dict[str, list[_Event]] = field(default_factory=dict)
-    every: list[_Event] = field(default_factory=list)
-    by_id: dict[str, _Event] = field(default_factory=dict)
+    by_code: dict[str, list[Event]] = field(default_factory=dict)
+    by_name: dict[str, list[Event]] = field(default_factory=dict)
+    every: list[Event] = field(default_factory=list)
+    by_id: dict[str, Event] = field(default_factory=dict)
     #: First letters of a name → the names that begin so.
     beginnings: dict[str, list[str]] = field(default_factory=dict)
 
@@ -122,7 +122,7 @@ class Events:
         )
         for event_id, account, day, name, notes in connection.execute(query):
             codes = codes_in(name) | codes_in(notes or "")
-            event = _Event(event_id, account, day, folded(name), name, frozenset(codes))
+            event = Event(event_id, account, day, folded(name), name, frozenset(codes))
             found.every.append(event)
             found.by_id[event_id] = event
             if len(event.name) >= _SHORTEST_NAME:
@@ -133,12 +133,12 @@ class Events:
             found.beginnings.setdefault(name[:_SHORTEST_NAME], []).append(name)
         return found
 
-    def find(self, text: str, account: str, day: date | None) -> _Event | None:
+    def find(self, text: str, account: str, day: date | None) -> Event | None:
         """The event a text names, for activity on ``day``."""
         candidates = self.candidates(text, account)
         return self.next(candidates, day)
 
-    def find_by_any(self, names: Sequence[str], account: str, day: date | None) -> _Event | None:
+    def find_by_any(self, names: Sequence[str], account: str, day: date | None) -> Event | None:
         """The event the first name says; where it says none, the one that the others agree on."""
         if not names or (found := self.find(names[0], account, day)) is not None or len(names) == 1:
             return found if names else None
@@ -155,7 +155,7 @@ class Events:
         same = same or [e for e in self.every if e.day == meant and e.codes & codes_in(rule.event_name)]
         return min(same, key=lambda e: (abs(e.day - meant), e.day, e.event_id)).event_id if same else None
 
-    def candidates(self, text: str, account: str) -> list[_Event]:
+    def candidates(self, text: str, account: str) -> list[Event]:
         """The events a text may name: one, or several of one name, in order of their days."""
         for code in sorted(_codes_by_part(text), key=lambda c: (-len(c), c)):
             events = self.near(self.by_code.get(code, []), account)
@@ -175,12 +175,12 @@ class Events:
         return self.near(self.by_name[longest[0]], account)
 
     @staticmethod
-    def near(events: Sequence[_Event], account: str) -> list[_Event]:
+    def near(events: Sequence[Event], account: str) -> list[Event]:
         """Those of the account where there are any, else all."""
         return [e for e in events if e.account == account] or list(events)
 
     @staticmethod
-    def next(events: Sequence[_Event], day: date | None) -> _Event | None:
+    def next(events: Sequence[Event], day: date | None) -> Event | None:
         """The first event on or after ``day``, else the last one; without a day only if there is one event."""
         if len(events) <= 1 or day is None:
             return events[0] if len(events) == 1 else None
@@ -314,6 +314,8 @@ def _link_registrations(
         connection, organisation, t, spans,
         keys=("source", "account", "event_label"), span=True, values=("event_id",),
     )  # fmt: skip
+    from turnout.tactics import match_label
+
     labels = sorted(
         connection.execute(
             sa.select(t.c.source_label)
@@ -322,7 +324,7 @@ def _link_registrations(
         ).scalars()
     )
     tactics = [
-        (label, catalogue.match(label) if said.tactic is None else decided_tactic(said))
+        (label, match_label(label, catalogue) if said.tactic is None else decided_tactic(said))
         for label, said in zip(labels, rules.decide([origin_subject(label) for label in labels]), strict=True)
     ]
     changed += _update(connection, organisation, t, tactics, keys=("source_label",), values=("tactic_id",))
@@ -355,7 +357,7 @@ def _spans(
     return spans
 
 
-def _nameless(events: Events, account: str, last: date) -> list[_Event]:
+def _nameless(events: Events, account: str, last: date) -> list[Event]:
     """The event of a list that names none: its folder's name says it, or there is only one it can be."""
     if account and (named := events.candidates(account, account)):
         return named

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from ingestion.api import ingest_paths, link
-from ingestion.linking import Events, campaign_tactic, codes_in, folded
+from ingestion.linking import Event, Events, campaign_tactic, codes_in, folded
 from turnout.identity import event_key
 from turnout.quality import accept_everything
 from turnout.tactics import load_catalogue
@@ -274,11 +274,9 @@ def test_other_organisations_events_are_not_looked_at(read, settings, engine):
 
 
 def test_many_names_are_found_quickly():
-    from ingestion.linking import _Event
-
     events = Events()
     for n in range(20_000):
-        event = _Event(f"e{n}", "", date(2026, 1, 1), folded(f"カンファレンス第{n:05d}回"))
+        event = Event(f"e{n}", "", date(2026, 1, 1), folded(f"カンファレンス第{n:05d}回"))
         events.by_name.setdefault(event.name, []).append(event)
         events.beginnings.setdefault(event.name[:4], []).append(event.name)
     found = events.find("検索_カンファレンス第12345回_x", "", None)

@@ -348,6 +348,10 @@ class Catalogue:
 
     def suggest(self, text: str, count: int = 3) -> list[str]:
         """Ids of the tactics whose labels come nearest to ``text``, best first; empty when nothing is near."""
+        return [tactic_id for tactic_id, _ in self.ranked(text, count)]
+
+    def ranked(self, text: str, count: int = 3) -> list[tuple[str, float]]:
+        """:meth:`suggest` with how near each comes, from 0.6 to 1."""
         normal = _normalise(text)
         compact = self._compact(normal)
         if not compact or normal in _ORGANIC:
@@ -359,7 +363,7 @@ class Catalogue:
                 ratio = max(ratio, 0.8)
             scores[tactic_id] = max(ratio, scores.get(tactic_id, 0.0))
         near = sorted((-score, tactic_id) for tactic_id, score in scores.items() if score >= 0.6)
-        return [tactic_id for _, tactic_id in near[:count]]
+        return [(tactic_id, -score) for score, tactic_id in near[:count]]
 
 
 class EventPriors(_Model):
