@@ -57,6 +57,7 @@ class Context:
         account: of rows whose file names none: the inbox folder, or the caller's choice.
         event: the event a registration list belongs to where the list does not say.
         today: for checks of plausible dates; ``None`` is the current day.
+        event_days: what a list calls its event → days of the events the warehouse knows by that, in order.
         warnings: a layout adds what a user should know of the whole table.
     """
 
@@ -65,6 +66,7 @@ class Context:
     event: str | None = None
     synonyms: Synonyms = field(default_factory=load_synonyms)
     today: date | None = None
+    event_days: Callable[[str], Sequence[date]] | None = None
     warnings: list[str] = field(default_factory=list)
 
     @cached_property

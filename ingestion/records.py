@@ -53,6 +53,11 @@ class Total:
 
 
 @dataclass(slots=True)
+class Uncounted(Total):
+    """A row that is no data though it is no sum: an invitation, a test order, staff. Counted with the totals."""
+
+
+@dataclass(slots=True)
 class Blank:
     """A row without content."""
 

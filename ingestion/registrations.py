@@ -1,25 +1,35 @@
-"""Registrations: the generic list of a registration system, one row per person or per day and ticket.
+"""Registrations: the lists of connpass, Peatix, Doorkeeper, Eventbrite and Luma, and any other list or daily counts.
 
-The day of a registration is its day in the installation's time zone. Personal columns are dropped as a row is read; an
-e-mail address, else an id, becomes a salted hash. Attendance is unknown where it was never recorded.
+The day of a registration is its day in the installation's time zone; times without an offset are in the zone the list
+states, else in the platform's. Personal columns are dropped as a row is read; an e-mail address, else an id, becomes a
+salted hash. Columns no layout knows are never read, for the answers to a form's questions may hold anything.
+
+What is a registration
+    Every row that says confirmed, cancelled or on the waiting list. Rows of people who were only invited, or broke off,
+    of staff and speakers (by the ticket's name), and test orders are counted as rows without data and named in a
+    warning. Free, paid and complimentary tickets all count.
+
+When somebody came
+    Lists say who was checked in; that nobody stands in for "absent" is a guess this module makes only where it is safe.
+    Where nobody, or next to nobody, of a kind of ticket was checked in, or the event lies ahead, attendance was not
+    recorded: unknown. Else those not checked in stayed away. Marks like × that somebody made by hand are believed.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import date, datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
-
-import yaml
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, available_timezones
 
 from ingestion.headers import Synonyms
 from ingestion.layouts import (
     Context,
-    Conventions,
     Layout,
     Match,
     Parser,
@@ -32,12 +42,13 @@ from ingestion.layouts import (
 )
 from ingestion.personal import scrub
 from ingestion.reading import Column, RawTable, Row
-from ingestion.records import Blank, Outcome, Record, Rejected, Total
+from ingestion.records import Blank, Outcome, Record, Rejected, Total, Uncounted
+from ingestion.registration_dates import OddDay, odd_days, year_back
+from ingestion.registration_words import ALLOWED, Words, load_words
 from ingestion.values import (
     Cell,
     CellError,
     DateOrder,
-    fold,
     has_time,
     parse_count,
     parse_date,
@@ -47,282 +58,749 @@ from ingestion.values import (
 )
 from turnout.errors import Problem
 from turnout.identity import hashed_identity
-
-
-@lru_cache(maxsize=1)
-def _words() -> tuple[dict[str, tuple[str, bool | None]], dict[str, bool]]:
-    """Folded words → (status, attended where the status says), and → attended, from ``statuses.yaml``."""
-    loaded = yaml.safe_load(Path(__file__).with_name("statuses.yaml").read_text(encoding="utf-8"))
-    words = {
-        group: [fold(str(w)).casefold() for ws in languages.values() for w in ws] for group, languages in loaded.items()
-    }
-    statuses: dict[str, tuple[str, bool | None]] = {}
-    for group, meaning in (
-        ("confirmed", ("confirmed", None)),
-        ("attended", ("confirmed", True)),
-        ("absent", ("confirmed", False)),
-        ("cancelled", ("cancelled", None)),
-        ("waitlist", ("waitlist", None)),
-    ):
-        statuses.update(dict.fromkeys(words[group], meaning))
-    attendance = dict.fromkeys((*words["yes"], *words["attended"]), True) | dict.fromkeys(
-        (*words["no"], *words["absent"]), False
-    )
-    return statuses, attendance
-
+from turnout.tactics import is_organic, match_label, utm_label
+from turnout.tactics.utm import parameters_of
 
 #: Fewer check-ins among a kind of ticket than this are chance (an online ticket nobody scans), not a record of
 #: attendance: then those not checked in cannot be called absent.
 RECORDED_FROM = 0.05
+#: Of so few people nobody may come by chance, so a small kind of ticket follows the whole list: at a show-up of one
+#: half, five people all stay away once in 32 events.
+FEW_PEOPLE = 5
+#: An answer to "how did you hear of us" given so often is one to choose from, not words of somebody's own.
+COMMON_ANSWER = 3
+#: Rows with a doubtful date that are named one by one.
+NAMED_ROWS = 10
+#: A platform's list is told by headers that no other list has, whatever else a table holds.
+_SIGNATURE_BONUS = 50.0
+
+#: Questions of registration forms about where somebody heard of the event.
+_HEARD = re.compile(
+    r"どこ(?:で|から|を通じて).{0,20}知|(?:何|なに)(?:で|から|を見て).{0,20}知|知った(?:きっかけ|経緯|場所|方法)|"
+    r"(?:参加|申込|申し込み|お申込み?)の?(?:きっかけ|経緯)|認知(?:経路|媒体|のきっかけ)|きっかけ(?:は|を)|"
+    r"how (?:did|do|have) you (?:hear|heard|learn|find|found|know|come)|where did you (?:hear|find|learn|see)|"
+    r"how you (?:heard|found)|heard about (?:this|us|the)|"
+    r"c[oó]mo (?:se enter|te enter|supo|supiste|nos conoc)|d[oó]nde (?:se enter|supo)|"
+    r"como (?:ficou sabendo|soube|conheceu)|onde (?:ficou sabendo|soube)|"
+    r"wie (?:haben sie|hast du|sind sie|bist du).{0,30}(?:erfahren|aufmerksam|gehört)|woher (?:kennen|wissen)|"
+    r"comment avez[- ]vous (?:connu|entendu|d[eé]couvert)|par quel (?:moyen|biais)",
+    re.IGNORECASE,
+)
+
+_LUMA_EVENT = re.compile(r"\b(evt-[A-Za-z0-9]{6,})\b")
+_DIGIT = re.compile(r"\d")
+#: Instead of a person, connpass writes this for everybody who has left it.
+_NOBODY = frozenset(("", "-", "--", "(退会ユーザー)", "(退会したユーザー)", "n/a", "none", "info requested"))
+
+_TEXTS = (
+    "ticket_type", "source", "utm_source", "utm_medium", "utm_campaign", "referrer", "heard", "event", "event_code",
+    "order_kind", "check_in_url",
+)  # fmt: skip
+#: What a tactic can be told from, in the order in which it is believed.
+_ORIGINS = ("utm_source", "utm_medium", "utm_campaign", "source", "referrer", "heard")
+
+
+@lru_cache(maxsize=64)
+def _zone(name: str) -> ZoneInfo:
+    return ZoneInfo(name)
 
 
 def parse_status(cell: Cell) -> tuple[str, bool | None] | None:
-    """A status as (confirmed, cancelled or waitlist; attended or not where the status says).
-
-    Raises:
-        CellError: ``unknown_status``.
-    """
-    text = parse_text(cell)
-    if text is None:
-        return None
-    try:
-        return _words()[0][fold(text).casefold()]
-    except KeyError:
-        raise CellError(
-            "unknown_status",
-            f"{shown(text)} is not a known status; allowed are confirmed, attended, no-show, cancelled, waitlist and "
-            "what registration systems call these in ja, en, es, pt, de and fr",
-        ) from None
+    """A status in the words shipped with Turnout; see :meth:`ingestion.registration_words.Words.status`."""
+    return load_words().status(cell)
 
 
 def parse_attended(cell: Cell) -> bool | None:
-    """Whether somebody came; a moment of check-in counts as yes, an empty cell is unknown.
-
-    Raises:
-        CellError: ``not_yes_or_no``.
-    """
-    if isinstance(cell, bool):
-        return cell
-    if isinstance(cell, datetime):
-        return True
-    if isinstance(cell, int | float) and cell in (0, 1):
-        return bool(cell)
-    text = parse_text(cell)
-    if text is None:
-        return None
-    if (known := _words()[1].get(fold(text).casefold())) is not None:
-        return known
-    try:
-        parse_date(text)
-    except CellError:
-        raise CellError(
-            "not_yes_or_no", f"{shown(text)} is neither yes nor no; write yes, no, ○, × or leave it empty"
-        ) from None
-    return True
+    """Whether somebody came; see :meth:`ingestion.registration_words.Words.attended`."""
+    return load_words().attended(cell)
 
 
 @dataclass
-class _Tickets:
-    """Registrations and check-ins per kind of ticket, counted before the rows are made."""
+class _Tally:
+    """People by what the list says of their coming; confirmed registrations only."""
 
-    registered: Counter[str | None] = field(default_factory=Counter)
-    attended: Counter[str | None] = field(default_factory=Counter)
+    people: int = 0
+    came: int = 0
+    absent: int = 0
+
+    @property
+    def unsaid(self) -> int:
+        return self.people - self.came - self.absent
+
+    @property
+    def recorded(self) -> bool:
+        """Whether enough were checked in for the rest to have stayed away."""
+        return self.came > 0 and self.came >= RECORDED_FROM * self.people
+
+
+@dataclass
+class _Facts:
+    """What a look at all rows settles before any of them is made a record."""
+
+    whole: _Tally = field(default_factory=_Tally)
+    tickets: dict[str | None, _Tally] = field(default_factory=dict)
+    #: (order, ticket) → rows; → the one quantity in all of them, else None
+    order_rows: Counter[tuple[str, str | None]] = field(default_factory=Counter)
+    order_quantity: dict[tuple[str, str | None], int | None] = field(default_factory=dict)
+    answers: Counter[str] = field(default_factory=Counter)
+    days: dict[str, Counter[date]] = field(default_factory=dict)
 
     def recorded(self, ticket: str | None) -> bool:
-        """Whether enough were checked in for the rest to have stayed away."""
-        return self.attended[ticket] > 0 and self.attended[ticket] >= RECORDED_FROM * self.registered[ticket]
+        """Whether attendance of a kind of ticket was recorded."""
+        tally = self.tickets.get(ticket, self.whole)
+        return tally.recorded or (tally.people < FEW_PEOPLE and self.whole.recorded)
+
+    @property
+    def marked(self) -> bool:
+        """Whether somebody wrote down who stayed away: some are said to be absent, and not simply all."""
+        return self.whole.absent > 0 and self.whole.absent < self.whole.people
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Reading:
-    """What is the same for every row of a table."""
+    """What is the same for every row of a table, and what its end has to say."""
 
+    table: RawTable
     fields: Mapping[str, Column]
-    parsers: Mapping[str, Parser]
-    tickets: _Tickets
+    parsers: dict[str, Parser]
+    moments: Callable[[str | None], Parser]
     context: Context
+    words: Words
+    today: date
+    #: The state a sheet's name gives to rows without one.
+    sheet_state: tuple[str, bool | None] | None
+    facts: _Facts = field(default_factory=_Facts)
+    odd: dict[str, dict[date, OddDay]] = field(default_factory=dict)
+    uncounted: Counter[tuple[str, str]] = field(default_factory=Counter)
+    odd_rows: list[str] = field(default_factory=list)
+    odd_count: int = 0
+    ahead: set[date] = field(default_factory=set)
+    people: Counter[tuple[str, int]] = field(default_factory=Counter)
+    known_events: dict[str, Sequence[date]] = field(default_factory=dict)
+    twice: int = 0
+    dropped_answers: int = 0
+    shared_orders: int = 0
+    named: bool = False
+    seats: Counter[tuple[str, str | None]] = field(default_factory=Counter)
+
+    def column(self, name: str, row: Row) -> Cell:
+        """A raw cell, ``None`` where there is no such column or cell."""
+        column = self.fields.get(name)
+        return row.cells[column.index] if column is not None and column.index < len(row.cells) else None
+
+    def events(self, label: str) -> Sequence[date]:
+        """Days of the events the label may name, as far as the warehouse knows them."""
+        if self.context.event_days is None:
+            return ()
+        found = self.known_events.get(label)
+        if found is None:
+            found = self.known_events[label] = self.context.event_days(label)
+        return found
 
 
 class Registrations(Layout):
-    """A list of registrations, or counts by day."""
+    """A list of registrations, or counts by day.
+
+    Attributes:
+        signature: sets of fields of which one must be there in full; none for the generic list.
+        platform: of ids, so that a user called ``taro`` here is nobody on another platform.
+        zones: language of the headers → zone of times without an offset; ``""`` for any.
+        machine_made: the list writes "not checked in" for everybody until they are, so this says nothing by itself.
+        codes: states by number, where the platform writes these.
+    """
 
     name = "registrations.list"
     source = "registrations"
     table = "registration"
     family = "registrations"
-    required = ("registered_at",)
-    private = ("email", "registrant_id")
+    required: tuple[str, ...] = ("registered_at",)
+    private = (
+        "email", "buyer_email", "registrant_id", "order_id", "attendee_id", "guest_id", "ticket_number", "check_in_url",
+        "heard", "referrer", "account_name", "attendee_name", "display_name", "first_name", "last_name", "eth_address",
+        "solana_address",
+    )  # fmt: skip
     date_hints: Mapping[str, DateOrder] = {}
 
     #: One of these beside a date makes a table a list of registrations.
     evidence = ("status", "ticket_type", "quantity", "email", "registrant_id", "attended")
 
+    signature: tuple[frozenset[str], ...] = ()
+    platform = ""
+    zones: Mapping[str, str] = {}
+    machine_made = False
+    codes: Mapping[str, str] = {}
+
+    # --- recognising -------------------------------------------------------------------------------------------------
+
     def recognise(self, table: RawTable, synonyms: Synonyms | None = None) -> Match | None:
         match = super().recognise(table, synonyms)
-        if match is None or not any(f in match.fields for f in self.evidence):
+        if match is None:
             return None
-        return match
+        if self.signature:
+            if match.missing or not any(fields <= match.fields.keys() for fields in self.signature):
+                return None
+            match = replace(match, score=match.score + _SIGNATURE_BONUS)
+        elif not any(f in match.fields for f in self.evidence):
+            return None
+        return self._with_question(table, match)
+
+    @staticmethod
+    def _with_question(table: RawTable, match: Match) -> Match:
+        """Add the form's question about where somebody heard of the event, if there is one."""
+        taken = {column.index for column in match.fields.values()}
+        question = next((c for c in table.columns if c.index not in taken and _HEARD.search(c.name)), None)
+        return match if question is None else replace(match, fields={**match.fields, "heard": question})
 
     def time_zone(self, table: RawTable, context: Context) -> str:
         return context.settings.time_zone
 
+    def naive_zone(self, table: RawTable, context: Context) -> ZoneInfo:
+        """The zone of times without an offset: what the list states, else the platform's, else the installation's."""
+        known = table.stated.time_zone or self.zones.get(table.language or "") or self.zones.get("")
+        return _zone(known) if known else context.settings.zone
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
     def read(self, table: RawTable, context: Context) -> Iterator[Outcome]:
         match = self.recognise(table, context.synonyms)
         assert match is not None, "read is called on a table that recognise accepted"
-        fields = match.fields
-        parsers = self._parsers(fields)
-        tickets = _Tickets()
-
-        def count(row: Row) -> None:
-            status = self._cell(row, fields, parsers, "status")
-            if isinstance(status, tuple) and status[0] == "confirmed":
-                quantity = self._cell(row, fields, parsers, "quantity") if "quantity" in fields else 1
-                ticket = self._cell(row, fields, parsers, "ticket_type")
-                people = quantity if isinstance(quantity, int) else 1
-                key = None if isinstance(ticket, CellError) else ticket
-                tickets.registered[key] += people
-                tickets.attended[key] += people if status[1] is True else 0
-
-        known = learn(
-            table,
-            dates={"registered_at": fields["registered_at"]},
-            numbers={},
-            hint=self.date_hints.get(table.language or ""),
-            also=count if "status" in fields and "attended" not in fields else None,
-        )
-        self._warn(tickets, context)
-        if "status" not in fields:
-            context.warnings.append("the list has no status, so every row counts as a confirmed registration")
-        moments = self._moments(known, context)
+        reading = self._reading(table, match.fields, context)
+        self._look(reading)
         for row in table.rows():
-            yield self._row(table, row, _Reading(fields, parsers | moments, tickets, context))
+            yield self._row(row, reading)
+        self._conclude(reading)
 
-    def _parsers(self, fields: Mapping[str, Column]) -> dict[str, Parser]:
-        every: dict[str, Any] = {
-            "status": parse_status,
+    def _reading(self, table: RawTable, fields: Mapping[str, Column], context: Context) -> _Reading:
+        dates = {name: fields[name] for name in ("registered_at", "event_day") if name in fields}
+        known = learn(table, dates=dates, numbers={}, hint=self.date_hints.get(table.language or ""))
+        words = load_words(context.settings.home_path)
+        order, home, naive = known.order["registered_at"], context.settings.zone, self.naive_zone(table, context)
+        today = context.today or datetime.now(home).date()
+
+        @lru_cache(maxsize=64)
+        def moments(zone_name: str | None) -> Parser:
+            zone = naive if zone_name is None else _zone(zone_name)
+
+            def moment(cell: Cell) -> tuple[date, datetime | None] | None:
+                if has_time(cell, order=order):
+                    at = parse_timestamp(cell, zone=zone, order=order, today=context.today)
+                    return None if at is None else (at.astimezone(home).date(), at)
+                day = parse_date(cell, order=order, zone=home, today=context.today)
+                return None if day is None else (day, None)
+
+            return Parser(moment)
+
+        def event_day(cell: Cell) -> date | None:
+            try:
+                return parse_date(cell, order=known.order.get("event_day"), zone=home, today=context.today)
+            except CellError:
+                return None  # only a help; "20–22 June" is no reason to refuse a registration
+
+        def zone(cell: Cell) -> str | None:
+            text = parse_text(cell)
+            return text if text in available_timezones() else None
+
+        def state(cell: Cell) -> tuple[str, bool | None] | None:
+            text = "" if cell is None else str(cell).strip()
+            return (self.codes[text], None) if text in self.codes else words.status(cell)
+
+        every: dict[str, Callable[[Cell], Any]] = {
+            "status": state,
+            "order_status": state,
             "quantity": lambda c: parse_count(c, what="the number of registrations"),
-            "attended": parse_attended,
-            **dict.fromkeys(("ticket_type", "source", "event", "event_code"), parse_text),
+            "attended": words.attended,
+            "checked_in_at": words.attended,
+            "event_day": event_day,
+            "time_zone": zone,
+            **dict.fromkeys(_TEXTS, parse_text),
         }
-        return {name: Parser(parse) for name, parse in every.items() if name in fields}
+        parsers = {name: Parser(parse) for name, parse in every.items() if name in fields}
+        return _Reading(table, fields, parsers, moments, context, words, today, self._sheet_state(table, fields, words))
 
-    def _moments(self, known: Conventions, context: Context) -> dict[str, Parser]:
-        order, zone, today = known.order["registered_at"], context.settings.zone, context.today
+    @staticmethod
+    def _sheet_state(table: RawTable, fields: Mapping[str, Column], words: Words) -> tuple[str, bool | None] | None:
+        """What a sheet's name says of its rows where no column does: 参加者, キャンセル待ち, Cancelled."""
+        if table.sheet is None or "status" in fields or "order_status" in fields:
+            return None
+        try:
+            return words.status(table.sheet)
+        except CellError:
+            return None
 
-        def moment(cell: Cell) -> tuple[date, datetime | None] | None:
-            if has_time(cell, order=order):
-                at = parse_timestamp(cell, zone=zone, order=order, today=today)
-                return None if at is None else (at.date(), at)
-            day = parse_date(cell, order=order, today=today)
-            return None if day is None else (day, None)
+    def _values(self, row: Row, reading: _Reading) -> dict[str, Any]:
+        """Every known cell of a row parsed; a :class:`CellError` where it cannot be."""
+        values: dict[str, Any] = {}
+        for name, parser in reading.parsers.items():
+            cell = reading.column(name, row)
+            values[name] = None if cell is None else parser(cell)
+        zone = values.get("time_zone")
+        values["registered_at"] = reading.moments(zone if isinstance(zone, str) else None)(
+            reading.column("registered_at", row)
+        )
+        return values
 
-        return {"registered_at": Parser(moment)}
+    # --- the look beforehand -----------------------------------------------------------------------------------------
 
-    def _warn(self, tickets: _Tickets, context: Context) -> None:
-        for ticket, came in sorted(tickets.attended.items(), key=lambda item: str(item[0])):
-            if came and not tickets.recorded(ticket):
-                context.warnings.append(
-                    f"{came} check-ins among {tickets.registered[ticket]} {ticket or 'registrations'}: too few to be a "
-                    "record of attendance, which is left unknown"
-                )
+    def _look(self, reading: _Reading) -> None:
+        """Count over all rows what single rows cannot say."""
+        facts, fields = reading.facts, reading.fields
+        counts_orders = {"order_id", "attendee_id", "quantity"} <= fields.keys()
+        for row in reading.table.rows():
+            if all(is_blank(c) for c in row.cells) or self._total(row, reading) is not None:
+                continue
+            values = self._values(row, reading)
+            ticket = _good(values.get("ticket_type"))
+            state = self._state(values, reading)
+            if isinstance(state, CellError) or self._uncounted(values, state, reading) is not None:
+                continue
+            quantity = _good(values.get("quantity"))
+            if counts_orders and (order := str(reading.column("order_id", row) or "").strip()):
+                key = (order, ticket)
+                facts.order_rows[key] += 1
+                same = facts.order_quantity.setdefault(key, quantity)
+                facts.order_quantity[key] = quantity if same == quantity else None
+            if (answer := _good(values.get("heard"))) is not None:
+                facts.answers[answer] += 1
+            moment = _good(values["registered_at"])
+            if moment is not None:
+                facts.days.setdefault(self._label(values, reading), Counter())[moment[0]] += 1
+            if state is not None and state[0] == "confirmed":
+                self._tally(values, state, ticket, quantity, facts)
+        for label, days in facts.days.items():
+            reading.odd[label] = odd_days(days, reading.events(label), reading.today)
 
-    def _cell(self, row: Row, fields: Mapping[str, Column], parsers: Mapping[str, Parser], name: str) -> Any:
-        """A parsed cell, a :class:`CellError`, or ``None`` where there is no such column or cell."""
-        column = fields.get(name)
-        return parsers[name](row.cells[column.index]) if column is not None and column.index < len(row.cells) else None
+    def _tally(
+        self,
+        values: Mapping[str, Any],
+        state: tuple[str, bool | None],
+        ticket: str | None,
+        quantity: Any,
+        facts: _Facts,
+    ) -> None:
+        people = quantity if isinstance(quantity, int) else 1
+        said = self._said(values, state)
+        for tally in (facts.whole, facts.tickets.setdefault(ticket, _Tally())):
+            tally.people += people
+            tally.came += people if said is True else 0
+            tally.absent += people if said is False else 0
 
-    def _row(self, table: RawTable, row: Row, reading: _Reading) -> Outcome:
-        fields, context = reading.fields, reading.context
+    @staticmethod
+    def _said(values: Mapping[str, Any], state: tuple[str, bool | None]) -> bool | None:
+        """What the row itself says of somebody's coming: a check-in anywhere in it, else a mark, else the status."""
+        said = [_good(values.get("checked_in_at")), _good(values.get("attended")), state[1]]
+        return True if True in said else False if False in said else None
+
+    def _state(self, values: Mapping[str, Any], reading: _Reading) -> tuple[str, bool | None] | CellError | None:
+        """The row's state; where person and order each have one, a cancelled or unpaid order is cancelled or unpaid."""
+        fields = reading.fields
+        if "status" not in fields and "order_status" not in fields:
+            return reading.sheet_state or ("confirmed", None)
+        own, order = values.get("status"), values.get("order_status")
+        for value in (own, order):
+            if isinstance(value, CellError):
+                return value
+        if own is None or order is None:
+            found: tuple[str, bool | None] | None = own if own is not None else order
+            return found
+        chosen: tuple[str, bool | None] = order if own[0] == "confirmed" and order[0] != "confirmed" else own
+        return chosen
+
+    def _uncounted(
+        self, values: Mapping[str, Any], state: tuple[str, bool | None] | None, reading: _Reading
+    ) -> tuple[str, str] | None:
+        """Why a row is no registration: (kind, the word that says so)."""
+        if state is not None and state[0] == "none":
+            return "not registered", "invited or not finished"
+        for name in ("ticket_type", "order_kind", "source"):
+            text = _good(values.get(name))
+            if text is not None and reading.words.is_test(text):
+                return "test", text
+        ticket = _good(values.get("ticket_type"))
+        if ticket is not None and reading.words.is_staff(ticket):
+            return "staff", ticket
+        return None
+
+    # --- rows --------------------------------------------------------------------------------------------------------
+
+    def _row(self, row: Row, reading: _Reading) -> Outcome:
         if all(is_blank(c) for c in row.cells):
             return Blank(row.number)
-        if (total := self._total(row, fields["registered_at"].index, context)) is not None:
+        if (total := self._total(row, reading)) is not None:
             return total
-        if (wide := too_wide(table, row)) is not None:
+        if (wide := too_wide(reading.table, row)) is not None:
             return wide
-        values: dict[str, Any] = {}
-        problems: list[Problem] = []
-        for name in reading.parsers:
-            value = self._cell(row, fields, reading.parsers, name)
-            if isinstance(value, CellError):
-                problems.append(problem_of(table, row, fields[name], value))
-                value = None
-            values[name] = value
-        moment = values["registered_at"]
-        self._check(table, row, fields, values, problems)
-        day = moment[0] if moment is not None else None
+        values = self._values(row, reading)
+        state = self._state(values, reading)
+        if not isinstance(state, CellError) and (why := self._uncounted(values, state, reading)) is not None:
+            reading.uncounted[why] += 1
+            return Uncounted(row.number, ": ".join(why))
+        problems = self._problems(row, values, state, reading)
+        moment = _good(values["registered_at"])
         if problems:
-            return Rejected(row.number, tuple(problems), self.kept(fields, row, context.synonyms), day)
-        return Record(self.table, row.number, self._record(row, values, reading))
+            shifted = moment is None and not _DIGIT.search(str(reading.column("registered_at", row) or ""))
+            kept = {} if shifted else self.kept(reading.fields, row, reading.context.synonyms)
+            return Rejected(row.number, tuple(problems), kept, moment[0] if moment is not None else None)
+        assert isinstance(state, tuple), "a row without a state has a problem"
+        return Record(self.table, row.number, self._record(row, values, state, reading))
 
-    def _total(self, row: Row, at: int, context: Context) -> Total | None:
+    def _total(self, row: Row, reading: _Reading) -> Total | None:
         """A row of sums: it says so where the day would stand, or in the first cell of a row without a day."""
-        day = row.cells[at] if at < len(row.cells) else None
+        day = reading.column("registered_at", row)
         for cell in (day, row.cells[0]) if is_empty(day) else (day,):
-            if is_total_word(cell, context.synonyms):
+            if is_total_word(cell, reading.context.synonyms):
                 return Total(row.number, str(cell).strip())
         return None
 
-    def _check(
-        self,
-        table: RawTable,
-        row: Row,
-        fields: Mapping[str, Column],
-        values: Mapping[str, Any],
-        problems: list[Problem],
-    ) -> None:
-        """Add what is missing, unless the cell's own problem says so already."""
+    def _problems(self, row: Row, values: Mapping[str, Any], state: object, reading: _Reading) -> list[Problem]:
+        """Everything that keeps a row from being used.
+
+        A cell with a date that is none and without a digit means that the cells stand in wrong columns: then none is
+        quoted, since any of them may be somebody's name.
+        """
+        table, fields = reading.table, reading.fields
+        problems: list[Problem] = []
+        date_cell = reading.column("registered_at", row)
+        shifted = isinstance(values["registered_at"], CellError) and not _DIGIT.search(str(date_cell))
+        for name, value in values.items():
+            if isinstance(value, CellError):
+                problem = problem_of(table, row, fields[name], value)
+                if shifted or name in self.private:
+                    cell = reading.column(name, row)
+                    message = problem.message.replace(shown(cell), "the cell")
+                    problem = replace(problem, message=message, value=None)
+                problems.append(problem)
         reported = {p.column for p in problems}
 
         def missing(name: str, message: str) -> None:
-            if name in fields and values.get(name) is None and fields[name].title not in reported:
+            if name in fields and fields[name].title not in reported:
                 problems.append(table.problem("missing_value", message, row=row.number, column=fields[name].title))
 
-        missing("registered_at", "the day of registration is missing; write it as 2026-06-15")
-        missing("status", "the status is empty; allowed are confirmed, attended, no-show, cancelled and waitlist")
-        missing("quantity", "the number of registrations is missing; write a whole number")
+        if values["registered_at"] is None:
+            missing("registered_at", "the day of registration is missing; write it as 2026-06-15")
+        if state is None:
+            missing("status" if "status" in fields else "order_status", f"the status is empty; allowed are {ALLOWED}")
+        if "quantity" in fields and values["quantity"] is None:
+            missing("quantity", "the number of registrations is missing; write a whole number")
         if values.get("quantity") == 0:
-            title = fields["quantity"].title
             problems.append(
                 table.problem(
-                    "zero_quantity",
-                    "0 registrations are no row; leave days without any out",
-                    row=row.number,
-                    column=title,
+                    "zero_quantity", "0 registrations are no row; leave days without any out",
+                    row=row.number, column=fields["quantity"].title,
                 )
-            )
+            )  # fmt: skip
+        if (future := self._future(row, values, reading)) is not None:
+            problems.append(future)
+        return problems
 
-    def _record(self, row: Row, values: Mapping[str, Any], reading: _Reading) -> dict[str, Any]:
-        fields, tickets, context = reading.fields, reading.tickets, reading.context
+    def _future(self, row: Row, values: Mapping[str, Any], reading: _Reading) -> Problem | None:
+        """A registration of a day to come cannot be; a day ahead is allowed, for the zones of the world."""
+        moment = _good(values["registered_at"])
+        if moment is None or moment[0] <= reading.today + timedelta(days=1):
+            return None
+        likely = year_back(moment[0], reading.today)
+        cell = reading.column("registered_at", row)
+        return reading.table.problem(
+            "date_in_future",
+            f"{shown(cell)} lies in the future, so nobody can have registered then; probably {likely} is meant",
+            row=row.number, column=reading.fields["registered_at"].title, value=str(cell)[:200],
+        )  # fmt: skip
+
+    def _record(
+        self, row: Row, values: Mapping[str, Any], state: tuple[str, bool | None], reading: _Reading
+    ) -> dict[str, Any]:
         day, at = values["registered_at"]
-        status, attended = values["status"] if "status" in fields else ("confirmed", None)
         ticket = values.get("ticket_type")
-        if "attended" in fields:
-            attended = values["attended"] if values["attended"] is not None else attended
-        elif status == "confirmed" and attended is not False:
-            attended = (attended is True) if tickets.recorded(ticket) else None
-        label = " ".join(filter(None, (values.get("event_code"), values.get("event")))) or context.event or ""
-        source = values.get("source")
+        label = self._label(values, reading)
+        reading.named = reading.named or bool(label)
+        self._note_odd(row, label, day, reading)
+        who = self._hash(row, ticket, reading)
+        if state[0] == "confirmed" and who is not None:
+            self._note_person(label, who, reading)
         return {
             "date": day,
             "registered_at": at,
-            "quantity": values.get("quantity") or 1,
-            "ticket_type": ticket,
-            "status": status,
-            "source_label": scrub(source) if source is not None else None,
-            "attended": attended if status == "confirmed" else None,
+            "quantity": self._quantity(row, values, ticket, reading),
+            "ticket_type": None if ticket is None else scrub(ticket),
+            "status": state[0],
+            "source_label": self._origin(values, reading),
+            "attended": self._attended(values, state, ticket, label, day, reading),
             "event_label": label,
-            "registrant_hash": self._hash(row, fields, context),
+            "registrant_hash": who,
         }
 
-    def _hash(self, row: Row, fields: Mapping[str, Column], context: Context) -> str | None:
-        """Who registered, as a salted hash of the e-mail address, else of the id; the cell itself goes no further."""
-        for name in ("email", "registrant_id"):
-            column = fields.get(name)
-            if column is not None and column.index < len(row.cells):
-                cell = row.cells[column.index]
-                if not is_blank(cell) and str(cell).strip() not in ("-", "--"):
-                    return hashed_identity(context.salt, name, str(cell))
+    def _label(self, values: Mapping[str, Any], reading: _Reading) -> str:
+        """What the list calls its event. A bare id of the platform says less than what the caller named."""
+        code, name = _good(values.get("event_code")), _good(values.get("event"))
+        if code or name:
+            return scrub(" ".join(filter(None, (code, name))))
+        if reading.context.event:
+            return reading.context.event
+        found = _LUMA_EVENT.search(_good(values.get("check_in_url")) or "")
+        return found.group(1) if found else ""
+
+    def _quantity(self, row: Row, values: Mapping[str, Any], ticket: str | None, reading: _Reading) -> int:
+        """How many registrations a row is.
+
+        Lists with a row per ticket may repeat the order's number of tickets in each of them: three rows that say 3 are
+        three registrations, not nine.
+        """
+        quantity: int = values.get("quantity") or 1
+        if quantity > 1 and reading.facts.order_rows:
+            key = (str(reading.column("order_id", row) or "").strip(), ticket)
+            if reading.facts.order_rows[key] == quantity == reading.facts.order_quantity.get(key):
+                reading.shared_orders += 1
+                return 1
+        return quantity
+
+    def _attended(
+        self,
+        values: Mapping[str, Any],
+        state: tuple[str, bool | None],
+        ticket: str | None,
+        label: str,
+        day: date,
+        reading: _Reading,
+    ) -> bool | None:
+        """Whether somebody came; see the head of this module."""
+        if state[0] != "confirmed":
+            return None
+        event = _good(values.get("event_day")) or next((e for e in reading.events(label) if e >= day), None)
+        if event is not None and event > reading.today:
+            reading.ahead.add(event)
+            return None
+        said, facts = self._said(values, state), reading.facts
+        by_hand = not self.machine_made and {"attended", "checked_in_at"} & reading.fields.keys()
+        if by_hand and facts.marked:
+            return said
+        if state[1] is False and not by_hand and not self.machine_made:
+            return False  # a status of no-show is set on purpose
+        return (said is True) if facts.recorded(ticket) else None
+
+    def _origin(self, values: Mapping[str, Any], reading: _Reading) -> str | None:
+        """Where somebody came from, as the list says it: UTM parameters, else a tracking code, a page, an answer."""
+        utm = [_good(values.get(name)) for name in ("utm_source", "utm_medium", "utm_campaign")]
+        source = _good(values.get("source"))
+        if any(utm):
+            label = utm_label(utm[0] or source, utm[1], utm[2])
+        else:
+            label = _address(source) or _address(_good(values.get("referrer")))
+            if label is None:
+                label = self._answer(_good(values.get("heard")), reading)
+        return None if label is None else scrub(label)[:500]
+
+    @staticmethod
+    def _answer(answer: str | None, reading: _Reading) -> str | None:
+        """An answer of a form: kept where it is one to choose from, else only the tactic it names, if it does."""
+        if answer is None:
+            return None
+        if reading.facts.answers[answer] >= COMMON_ANSWER or is_organic(answer):
+            return answer
+        tactic = match_label(answer)
+        reading.dropped_answers += tactic is None
+        return tactic
+
+    def _hash(self, row: Row, ticket: str | None, reading: _Reading) -> str | None:
+        """Who registered, as a salted hash of the e-mail address, else of the person's id, else of the registration's.
+
+        Several tickets of one order may all carry the buyer's address: the second one on is another person, whose
+        address nobody wrote down. The cells themselves go no further.
+        """
+        for name in ("email", "buyer_email", "registrant_id", "guest_id", "order_id"):
+            cell = reading.column(name, row)
+            if is_blank(cell) or (text := str(cell).strip()).casefold() in _NOBODY:
+                continue
+            kind = f"{self.platform}:{name}" if self.platform and name not in ("email", "buyer_email") else name
+            parts = ["email" if kind == "buyer_email" else kind, text]
+            seat = reading.column("attendee_id", row)
+            order = str(reading.column("order_id", row) or "").strip()
+            if order and not is_blank(seat):
+                key = (f"{order}\x1f{text}", ticket)
+                reading.seats[key] += 1
+                if reading.seats[key] > 1:
+                    parts.append(str(reading.seats[key]))
+            return hashed_identity(reading.context.salt, *parts)
         return None
 
+    # --- what the end has to say -------------------------------------------------------------------------------------
 
-LAYOUTS = (Registrations(),)
+    def _note_odd(self, row: Row, label: str, day: date, reading: _Reading) -> None:
+        odd = reading.odd.get(label, {}).get(day)
+        if odd is None:
+            return
+        reading.odd_count += 1
+        if len(reading.odd_rows) < NAMED_ROWS:
+            column = reading.fields["registered_at"]
+            likely = f"; probably {odd.likely} is meant" if odd.likely else ""
+            reading.odd_rows.append(f"row {row.number}, column {column.title}: {day} {odd.why}{likely}")
+
+    @staticmethod
+    def _note_person(label: str, who: str, reading: _Reading) -> None:
+        key = (label, int(who[:15], 16))
+        reading.people[key] += 1
+        reading.twice += reading.people[key] == 2
+
+    def _conclude(self, reading: _Reading) -> None:
+        """Say what a user should know of the whole list."""
+        warnings, facts, fields = reading.context.warnings, reading.facts, reading.fields
+        if not {"status", "order_status"} & fields.keys() and reading.sheet_state is None:
+            warnings.append("the list has no status, so every row counts as a confirmed registration")
+        self._say_attendance(reading)
+        self._say_uncounted(reading)
+        warnings.extend(reading.odd_rows)
+        if reading.odd_count > len(reading.odd_rows):
+            warnings.append(f"{reading.odd_count - len(reading.odd_rows)} more rows have doubtful dates of this kind")
+        if reading.twice:
+            warnings.append(
+                f"{reading.twice} people are confirmed more than once for one event; all their rows count, as they do "
+                "on the platform"
+            )
+        if reading.shared_orders:
+            warnings.append(
+                f"{reading.shared_orders} rows repeat the number of tickets of their whole order; each counts as one"
+            )
+        if reading.dropped_answers:
+            warnings.append(
+                f"{reading.dropped_answers} answers to {fields['heard'].name!r} name no tactic and are not kept, for "
+                "they may hold anything"
+            )
+        if not reading.named and facts.days:
+            warnings.append(self._nameless(reading))
+
+    def _say_attendance(self, reading: _Reading) -> None:
+        warnings, facts = reading.context.warnings, reading.facts
+        if reading.ahead:
+            days = ", ".join(day.isoformat() for day in sorted(reading.ahead)[:3])
+            warnings.append(f"the event lies ahead ({days}), so nobody's attendance is known yet")
+            return
+        for ticket, tally in sorted(facts.tickets.items(), key=lambda item: str(item[0])):
+            if tally.came and not facts.recorded(ticket) and not facts.marked:
+                name = "registrations" if ticket is None else scrub(ticket)
+                warnings.append(
+                    f"{tally.came} check-ins among {tally.people} {name}: too few to be a "
+                    "record of attendance, which is left unknown"
+                )
+        if facts.whole.absent and not facts.whole.came and (self.machine_made or not facts.marked):
+            warnings.append(
+                f"none of {facts.whole.people} confirmed registrations is checked in, so attendance was not recorded "
+                "and is left unknown"
+            )
+
+    @staticmethod
+    def _say_uncounted(reading: _Reading) -> None:
+        reasons = {
+            "not registered": "are of people who were invited or did not finish, and are no registrations",
+            "staff": (
+                "are tickets of staff or speakers and are not counted as registrations; list the ticket's name under "
+                "`counted` in statuses.yaml of the home folder to count them"
+            ),
+            "test": "are tests and are not counted as registrations",
+        }
+        for kind, reason in reasons.items():
+            words = {word: n for (k, word), n in sorted(reading.uncounted.items()) if k == kind}
+            if not words:
+                continue
+            names = "" if kind == "not registered" else f" ({', '.join(f'{w} {n}' for w, n in words.items())})"
+            reading.context.warnings.append(f"{sum(words.values())} rows{names} {reason}")
+
+    def _nameless(self, reading: _Reading) -> str:
+        account = reading.context.account
+        place = f"the folder {account!r} names it, or it is the only one around these days" if account else (
+            "it counts for the only event around these days, if there is one"
+        )  # fmt: skip
+        return (
+            f"the list names no event: {place}. To be sure, read it with --event NAME, or put each event's lists into "
+            f"a folder of the inbox called after the event (the file's name {reading.table.path.stem!r} is not trusted)"
+        )
+
+
+def _good(value: Any) -> Any:
+    """A parsed value, ``None`` where the cell could not be parsed."""
+    return None if isinstance(value, CellError) else value
+
+
+def _address(text: str | None) -> str | None:
+    """A label; of an address its site and UTM parameters only, for the rest may say who somebody is."""
+    if text is None or "://" not in text:
+        return text
+    parameters = parameters_of(text)
+    if parameters is not None:
+        return utm_label(*parameters)
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return None
+    return f"{parts.scheme}://{parts.hostname}/" if parts.hostname else None
+
+
+class Connpass(Registrations):
+    """``event_<id>_participants.csv``. Its only time is that of the last change, in Japan's time."""
+
+    name = "registrations.connpass"
+    family = "registrations_connpass"
+    platform = "connpass"
+    signature = (
+        frozenset(("ticket_type", "registered_at", "order_id")),
+        frozenset(("ticket_type", "registered_at", "status")),
+    )
+    zones: Mapping[str, str] = {"": "Asia/Tokyo"}
+    machine_made = True
+
+
+class Peatix(Registrations):
+    """The list of attendees, a row per order and kind of ticket; also a lottery's list, with numbers for states."""
+
+    name = "registrations.peatix"
+    family = "registrations_peatix"
+    platform = "peatix"
+    signature = (
+        frozenset(("order_id", "registered_at", "ticket_type", "registrant_id")),
+        frozenset(("order_id", "registered_at", "ticket_type", "account_name")),
+        frozenset(("order_id", "registered_at", "ticket_type", "attendee_id")),
+        frozenset(("account_name", "registered_at", "ticket_type", "quantity")),
+    )
+    zones: Mapping[str, str] = {"ja": "Asia/Tokyo"}
+    machine_made = True
+    #: help-organizer.peatix.com, 抽選イベントの当選者の選定方法: 10 won, 0 reserve, 20 lost, -10 not drawn yet.
+    codes: Mapping[str, str] = {"10": "confirmed", "0": "waitlist", "-10": "waitlist", "20": "cancelled"}
+
+
+class Doorkeeper(Registrations):
+    """``<group>-tickets-<id>.xlsx``; where a sheet holds one state only, its name says which."""
+
+    name = "registrations.doorkeeper"
+    family = "registrations_doorkeeper"
+    platform = "doorkeeper"
+    signature = (frozenset(("ticket_number", "registered_at", "ticket_type")),)
+    zones: Mapping[str, str] = {"ja": "Asia/Tokyo"}
+    machine_made = True
+
+
+class Eventbrite(Registrations):
+    """The attendee report (a row per ticket) and the orders report (a row per order with its number of tickets)."""
+
+    name = "registrations.eventbrite"
+    family = "registrations_eventbrite"
+    platform = "eventbrite"
+    signature = tuple(
+        frozenset(("order_id", "registered_at", other))
+        for other in ("attendee_id", "order_kind", "status", "fees", "order_status")
+    )
+    machine_made = True
+
+
+class Luma(Registrations):
+    """The guest list; times in UTC, check-ins by their time, the event by the id in each guest's check-in link."""
+
+    name = "registrations.luma"
+    family = "registrations_luma"
+    platform = "luma"
+    signature = (
+        frozenset(("guest_id", "registered_at", "status")),
+        frozenset(("guest_id", "registered_at", "check_in_url")),
+        frozenset(("guest_id", "registered_at", "checked_in_at")),
+    )
+    zones: Mapping[str, str] = {"": "UTC"}
+    machine_made = True
+
+
+LAYOUTS = (Registrations(), Connpass(), Peatix(), Doorkeeper(), Eventbrite(), Luma())
