@@ -30,7 +30,7 @@ from sqlalchemy import Connection, Engine
 from ingestion.connectors.run import SourceOutcome, is_configured, known_accounts, note_failures, read_source
 from ingestion.headers import Synonyms, load_synonyms
 from ingestion.layouts import Context, Layout, Parser, all_layouts, is_blank, is_notes, recognise
-from ingestion.linking import Links, link
+from ingestion.linking import Links, event_days, link
 from ingestion.loader import (
     FileReport,
     Origin,
@@ -356,7 +356,10 @@ def _read_file(job: _Job, file: _File) -> list[FileReport]:
 
         for table, layout in file.tables:
             account = file.account or job.api_accounts.get(layout.source, "")
-            context = Context(job.settings, account=account, event=job.event, synonyms=job.synonyms)
+            context = Context(
+                job.settings, account=account, event=job.event, synonyms=job.synonyms,
+                event_days=event_days(job.engine, job.organisation, account),
+            )  # fmt: skip
             window = None if layout.source in _UNDATED_SOURCES else job.window
             rows = stack.enter_context(Staged(folder))
             try:

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
@@ -98,6 +98,22 @@ class Event:
     name: str
     title: str = ""
     codes: frozenset[str] = frozenset()
+
+
+def event_days(engine: Engine, organisation: str, account: str) -> Callable[[str], list[date]]:
+    """A way to ask on which days the events are that a list calls so, in order; '' stands for the list's folder.
+
+    The warehouse is asked when it is first needed: most tables never do.
+    """
+    known: list[Events] = []
+
+    def days(label: str) -> list[date]:
+        if not known:
+            with engine.connect() as connection:
+                known.append(Events.load(connection, organisation))
+        return [event.day for event in known[0].candidates(label or account, account)]
+
+    return days
 
 
 @dataclass
