@@ -51,6 +51,8 @@ _PARTS = re.compile(r"[_|｜/／]+")
 _RETARGETING = re.compile(r"re-?targe?t|re-?market|リタゲ|リターゲ|リマケ|リマーケ", re.IGNORECASE)
 #: A code has letters and digits: EV2026-014, S24-031, AI0612.
 _CODE = re.compile(r"(?<![a-z0-9])(?=[a-z0-9_-]*[0-9])[a-z]{1,12}[-_]?[0-9][a-z0-9]*(?:[-_][a-z0-9]+)*(?![a-z0-9])")
+#: The id Luma gives an event; in an event's notes, or in a link there, it ties the event's guest list to it.
+_LUMA_ID = re.compile(r"(?<![a-z0-9])evt-[a-z0-9]{6,}(?![a-z0-9])")
 _SHORTEST_CODE = 4
 _SHORTEST_NAME = 4
 #: A registration on the day after the event is late entry of one who came; later ones belong to the next event.
@@ -80,7 +82,7 @@ def folded(text: str) -> str:
 def codes_in(text: str) -> set[str]:
     """The codes in a text, folded, without their separators."""
     plain = unicodedata.normalize("NFKC", text).casefold()
-    found = (re.sub(r"[-_]", "", code) for code in _CODE.findall(plain))
+    found = (re.sub(r"[-_]", "", code) for code in (*_CODE.findall(plain), *_LUMA_ID.findall(plain)))
     return {code for code in found if len(code) >= _SHORTEST_CODE}
 
 
@@ -357,7 +359,9 @@ def _spans(
     events: Events, label: str, account: str, first: date, last: date
 ) -> Iterable[tuple[str | None, date, date]]:
     """Which event the registrations of a list belong to, by day."""
-    candidates = events.candidates(label, account) if label else _nameless(events, account, last)
+    candidates = events.candidates(label, account) if label else []
+    if not candidates and (not label or _LUMA_ID.fullmatch(label.casefold())):
+        candidates = _nameless(events, account, last)
     if not candidates:
         return [(None, first, last)]
     spans: list[tuple[str | None, date, date]] = []
