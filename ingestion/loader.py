@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -28,19 +29,24 @@ from typing import Any, Literal, Protocol
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 import sqlalchemy as sa
 import structlog
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
+from ingestion import facts
+from ingestion.ahead import ahead
+from ingestion.facts import Keys, Mask
 from ingestion.layouts import Context, Layout
 from ingestion.personal import scrub
 from ingestion.rates import DatedRates
 from ingestion.reading import RawTable, Stated
 from ingestion.records import Blank, Outcome, Record, Rejected, Total
-from ingestion.staging import Batch, Staged
+from ingestion.staging import SOURCE_ROW, Batch, Staged
 from ingestion.totals import totals_of
 from ingestion.values import is_unknown
 from turnout.errors import Problem
@@ -64,8 +70,8 @@ _SUBSCOPE = {"ad_performance": None, "email_performance": "category", "registrat
 
 #: Table → amounts that get a ``…_base`` column.
 _CONVERTED = {"ad_performance": ("spend",), "tactic_result": ("cost",)}
-#: Table → the column whose day decides the rate.
-_RATE_DAY = {"ad_performance": "date", "event": "event_date"}
+#: Table that holds no facts → the column whose day decides the rate; facts have their own day.
+_RATE_DAY = {"event": "event_date"}
 
 #: Tables the expectations know.
 _GATED = frozenset(("ad_performance", "email_performance", "registration", "event", "tactic_result"))
@@ -320,15 +326,16 @@ def load(connection: Connection, staged: StagedTable, origin: Origin, *, gate: G
     _protect_rejected(state)
     for name in staged.rows.tables:
         target = wh.metadata.tables[f"{wh.SCHEMA}.{name}"]
-        for batch in staged.rows.batches(name):
-            if target in wh.FACT_TABLES:
-                _load_facts(state, target, batch)
-            else:
-                _load_rows(state, target, batch)
         if target in wh.FACT_TABLES:
+            # The gate looks at the next days while the database takes in the last ones.
+            with closing(ahead(_check_facts(state, target, rows) for rows in staged.rows.days_of(name))) as parts:
+                for part in parts:
+                    _load_facts(state, target, part)
             _clear_rest(state, target)
-        else:
-            _clear_gone(state, target)
+            continue
+        for batch in staged.rows.batches(name):
+            _load_rows(state, target, batch)
+        _clear_gone(state, target)
     _write_campaigns(state)
     for rejected in staged.rows.rejected():
         _quarantine_rejected(state, rejected)
@@ -340,14 +347,14 @@ def load(connection: Connection, staged: StagedTable, origin: Origin, *, gate: G
 def _protect_rejected(state: _Load) -> None:
     """Days with refused rows only: what the warehouse has of them stays. Days with good rows are replaced anyway."""
     days = {r.date for r in state.staged.rows.rejected() if r.date is not None}
-    written = {day for _, day in state.staged.rows.counts}
+    written = {day for name in state.staged.rows.tables for day in state.staged.rows.days(name)}
     state.protected[("*", "*")] = days - written
 
 
 def _frame(state: _Load, target: Table, batch: Batch) -> pd.DataFrame:
     """Typed rows as a frame of the table's columns, plus ``source_row`` and what goes to other tables."""
     frame = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in batch.columns.items()})
-    frame["source_row"] = batch.rows
+    frame[SOURCE_ROW] = batch.rows
     account = state.staged.context.account
     frame["account"] = frame["account"].fillna(account) if "account" in frame else account
     for name, value in _provenance(state).items():
@@ -373,10 +380,6 @@ def _objects(values: Sequence[Any], frame: pd.DataFrame) -> pd.Series:
     return pd.Series(values, dtype=object, index=frame.index)
 
 
-def _at(frame: pd.DataFrame, label: Any, name: str) -> Any:
-    return frame.at[label, name]
-
-
 def _convert(state: _Load, target: Table, frame: pd.DataFrame) -> tuple[pd.DataFrame, list[RejectedRow]]:
     """Fill rate and base amounts. Rows in a currency without a rate are rejected."""
     if "fx_rate" not in target.c:
@@ -385,9 +388,7 @@ def _convert(state: _Load, target: Table, frame: pd.DataFrame) -> tuple[pd.DataF
     if "currency" not in frame:
         frame["currency"] = base
     frame["currency"] = frame["currency"].fillna(base)
-    days = (
-        frame[_RATE_DAY[target.name]] if target.name in _RATE_DAY else pd.Series([None] * len(frame), index=frame.index)
-    )
+    days = frame[_RATE_DAY[target.name]] if target.name in _RATE_DAY else [None] * len(frame)
     pairs = list(zip(frame["currency"], days, strict=True))
     found = {pair: state.rates.rate(*pair) for pair in set(pairs)}
     frame["base_currency"] = base
@@ -401,13 +402,7 @@ def _convert(state: _Load, target: Table, frame: pd.DataFrame) -> tuple[pd.DataF
             ]
             frame[f"{name}_base"] = _objects(base_amounts, frame)
     bad = frame.index[frame["fx_rate"].isna()]
-    known = ", ".join(state.rates.currencies)
-    message = "there is no exchange rate for {}; known are {} (setting TURNOUT_FX_RATES)"
-    rejected = []
-    for label in bad:
-        currency = str(_at(frame, label, "currency"))
-        rejected.append(RejectedRow(label, "currency", currency, "unknown_currency", message.format(currency, known)))
-    return frame.drop(index=bad), rejected
+    return frame.drop(index=bad), [_without_rate(state, n, str(frame.at[n, "currency"])) for n in bad]
 
 
 def _ask_gate(state: _Load, target: Table, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, GateDecision]:
@@ -432,74 +427,134 @@ def _ask_gate(state: _Load, target: Table, frame: pd.DataFrame) -> tuple[pd.Data
     return good[~held], good[held], decision
 
 
-def _reject(state: _Load, frame: pd.DataFrame, rejected: Iterable[RejectedRow], table: str) -> None:
-    """Quarantine rows of a frame, each once, with every reason."""
+def _reject(
+    state: _Load, values_of: Callable[[Any], Mapping[str, Any]], rejected: Iterable[RejectedRow], table: str
+) -> None:
+    """Quarantine rows, each once, with every reason. ``values_of`` gives a row by its label."""
     reasons: dict[Any, list[RejectedRow]] = {}
     for row in rejected:
         reasons.setdefault(row.index, []).append(row)
     for label, rows in reasons.items():
-        kept = _plain_row(frame, label)
-        number = int(_at(frame, label, "source_row"))
+        values = values_of(label)
+        number = int(values[SOURCE_ROW])
         problems = tuple(
             state.staged.table.problem(
-                r.code, scrub(r.reason), row=number, column=r.column,
-                value=None if r.value is None else scrub(str(r.value))[:200],
+                r.code, scrub(r.reason), row=number, column=r.column, value=_rejected_value(values, r)
             )
             for r in rows
-        )  # fmt: skip
-        day = _at(frame, label, "date") if "date" in frame else None
-        _quarantine(state, Rejected(number, problems, kept, day), table)
+        )
+        _quarantine(state, Rejected(number, problems, _plain_row(values), values.get("date")), table)
+
+
+def _rejected_value(values: Mapping[str, Any], rejected: RejectedRow) -> str | None:
+    if rejected.value is None:
+        return None
+    given = values.get(rejected.column) if rejected.column is not None else None
+    return scrub(_plain(given) if isinstance(given, Decimal) else str(rejected.value))[:200]
 
 
 #: Columns that say nothing of the row itself.
 _PROVENANCE = frozenset((
-    "organisation", "source", "account_time_zone", "fetched_at", "run_id", "file_id", "source_row", "line",
+    "organisation", "source", "account_time_zone", "fetched_at", "run_id", "file_id", SOURCE_ROW, "line",
     "registrant_hash", "base_currency", "fx_rate", "fx_date",
 ))  # fmt: skip
 
 
-def _plain_row(frame: pd.DataFrame, label: Any) -> dict[str, str]:
+def _plain_row(values: Mapping[str, Any]) -> dict[str, str]:
     return {
-        str(name): scrub(str(value))[:500]
-        for name, value in frame.loc[label].items()
+        str(name): scrub(_plain(value))[:500]
+        for name, value in values.items()
         if name not in _PROVENANCE and not is_unknown(value)
     }
 
 
-def _load_facts(state: _Load, target: Table, batch: Batch) -> None:
-    """Replace the partitions of one batch of whole days."""
-    frame = _frame(state, target, batch)
-    subscope = _SUBSCOPE[target.name]
-    periods = (
-        frame["period_end"] != frame["date"] if target is wh.ad_performance else pd.Series(False, index=frame.index)
-    )
-    frame["is_partial"] = _partial(state, frame)
-    groups = ["account", "date"] if subscope is None else ["account", subscope, "date"]
-    lines = frame.groupby([*groups, periods], sort=False).cumcount() + 1
-    frame["line"] = lines.where(~periods, -lines)
-    if "is_partial" not in target.c:
-        frame = frame.drop(columns="is_partial")
-    before = frame
-    frame, unconvertible = _convert(state, target, frame)
+def _plain(value: Any) -> str:
+    """A value as text; a number without zeros that say nothing."""
+    return f"{value.normalize():f}" if isinstance(value, Decimal) and value.is_finite() else str(value)
+
+
+def _of_frame(frame: pd.DataFrame) -> Callable[[Any], Mapping[str, Any]]:
+    return lambda label: {str(name): value for name, value in frame.loc[label].items()}
+
+
+# --- facts ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Part:
+    """Whole days of a fact table, as they are stored, with what the gate says of them.
+
+    Attributes:
+        rows: the columns to store, :data:`SOURCE_ROW` and what goes to other tables.
+        keys: account, subscope and day of each row.
+        is_period: whether a row covers more than one day.
+        good: rows to store; ``held`` are those of stopped partitions.
+        rejected: rows refused one by one.
+    """
+
+    rows: pa.Table
+    keys: Keys
+    is_period: Mask
+    good: Mask
+    held: list[RejectedRow]
+    rejected: list[RejectedRow]
+
+    def values_of(self, position: Any) -> Mapping[str, Any]:
+        """One row."""
+        row: Mapping[str, Any] = self.rows.slice(int(position), 1).to_pylist()[0]
+        return row
+
+
+def _check_facts(state: _Load, target: Table, rows: pa.Table) -> _Part:
+    """Complete the rows of some whole days and ask the gate. Touches no connection of the load."""
+    rows = facts.with_account(rows, state.staged.context.account)
+    keys = Keys.of(rows, _SUBSCOPE[target.name])
+    is_period = facts.covers_days(rows) if target is wh.ad_performance else np.zeros(len(rows), dtype=bool)
+    rows = facts.put(rows, "line", pa.array(keys.lines(is_period)))
+    if "is_partial" in target.c:
+        today = state.origin.fetched_at.astimezone(ZoneInfo(state.staged.time_zone)).date()
+        rows = facts.put(rows, "is_partial", facts.not_before(rows, today))
+    unconvertible: list[RejectedRow] = []
+    if "fx_rate" in target.c:
+        rows, without_rate = facts.convert(rows, state.rates, _CONVERTED[target.name])
+        unconvertible = [_without_rate(state, n, rows["currency"][n].as_py()) for n in np.flatnonzero(without_rate)]
+    provenance = {name: value for name, value in _provenance(state).items() if name in target.c}
+    frame = facts.frame(rows, target, provenance).drop(index=[r.index for r in unconvertible])
     good, held, decision = _ask_gate(state, target, frame)
-    _reject(state, before, [*unconvertible, *decision.rejected], target.name)
-    _reject(state, before, _held_back(held, decision.stopped), target.name)
-    _protect_gated(state, before, good, subscope)
-    if good.empty:
+    is_good = np.zeros(len(rows), dtype=bool)
+    is_good[good.index.to_numpy(dtype=int)] = True
+    for name, value in provenance.items():
+        rows = facts.put(rows, name, facts.constant(value, len(rows)))
+    return _Part(
+        rows, keys, is_period, is_good, list(_held_back(held, decision.stopped)), [*unconvertible, *decision.rejected]
+    )
+
+
+def _without_rate(state: _Load, label: Any, currency: str) -> RejectedRow:
+    known = ", ".join(state.rates.currencies)
+    message = f"there is no exchange rate for {currency}; known are {known} (setting TURNOUT_FX_RATES)"
+    return RejectedRow(label, "currency", currency, "unknown_currency", message)
+
+
+def _load_facts(state: _Load, target: Table, part: _Part) -> None:
+    """Replace the partitions of some whole days."""
+    _reject(state, part.values_of, part.rejected, target.name)
+    _reject(state, part.values_of, part.held, target.name)
+    written = part.keys.distinct(part.good)
+    # Partitions of which the gate let nothing through keep what they had.
+    for scope, day in part.keys.distinct():
+        if (scope, day) not in written:
+            state.protected.setdefault(scope, set()).add(day)
+        state.scopes.add(scope)
+    if not written:
         return
     for period in (False, True):
-        part = good[periods.reindex(good.index) == period]
-        if not part.empty:
-            _delete(state, target, part, subscope, period=period)
-    state.loaded += copy(state.connection, target, good[[c for c in good.columns if c in target.c]])
+        if keys := part.keys.distinct(part.good & (part.is_period == period)):
+            _delete(state, target, list(keys), _SUBSCOPE[target.name], period=period)
+    rows = part.rows if part.good.all() else part.rows.filter(pa.array(part.good))
+    state.loaded += copy(state.connection, target, rows.select([n for n in rows.column_names if n in target.c]))
     if target is wh.ad_performance:
-        _note_campaigns(state, good)
-
-
-def _partial(state: _Load, frame: pd.DataFrame) -> pd.Series:
-    """Whether a row's last day was not over when its figures were made."""
-    today = state.origin.fetched_at.astimezone(ZoneInfo(state.staged.time_zone)).date()
-    return (frame["period_end"] if "period_end" in frame else frame["date"]) >= today
+        _note_campaigns(state, rows)
 
 
 def _held_back(held: pd.DataFrame, stopped: Sequence[StoppedPartition]) -> Iterator[RejectedRow]:
@@ -514,24 +569,10 @@ def _held_back(held: pd.DataFrame, stopped: Sequence[StoppedPartition]) -> Itera
                 break
 
 
-def _keys(frame: pd.DataFrame, subscope: str | None) -> Iterator[tuple[tuple[str, str], date]]:
-    subs = frame[subscope] if subscope is not None else [""] * len(frame)
-    for account, sub, day in dict.fromkeys(zip(frame["account"], subs, frame["date"], strict=True)):
-        yield (account, sub or ""), day
-
-
-def _protect_gated(state: _Load, before: pd.DataFrame, good: pd.DataFrame, subscope: str | None) -> None:
-    """Partitions of which the gate let nothing through keep what they had; the others are noted as written."""
-    written = set(_keys(good, subscope))
-    for scope, day in _keys(before, subscope):
-        if (scope, day) not in written:
-            state.protected.setdefault(scope, set()).add(day)
-        state.scopes.add(scope)
-
-
-def _delete(state: _Load, target: Table, part: pd.DataFrame, subscope: str | None, *, period: bool) -> None:
-    """Delete what the rows of ``part`` replace, and note which other file's rows go."""
-    keys = list(_keys(part, subscope))
+def _delete(
+    state: _Load, target: Table, keys: Sequence[tuple[tuple[str, str], date]], subscope: str | None, *, period: bool
+) -> None:
+    """Delete what the rows of these partitions replace, and note which other file's rows go."""
     days = [day for _, day in keys]
     values = (
         sa.func.unnest(
@@ -614,8 +655,8 @@ def _load_rows(state: _Load, target: Table, batch: Batch) -> None:
     frame, unconvertible = _convert(state, target, frame)
     frame, twice = _without_duplicates(target, frame)
     good, held, decision = _ask_gate(state, target, frame)
-    _reject(state, before, [*unconvertible, *twice, *decision.rejected], target.name)
-    _reject(state, before, _held_back(held, decision.stopped), target.name)
+    _reject(state, _of_frame(before), [*unconvertible, *twice, *decision.rejected], target.name)
+    _reject(state, _of_frame(before), _held_back(held, decision.stopped), target.name)
     state.kept_keys.update(before[_key_of(target)].drop(index=good.index))
     if good.empty:
         return
@@ -650,7 +691,7 @@ def _without_duplicates(target: Table, frame: pd.DataFrame) -> tuple[pd.DataFram
     again = frame.duplicated(keys, keep="first")
     if not again.any():
         return frame, []
-    firsts = frame[~again].set_index(keys)["source_row"]
+    firsts = frame[~again].set_index(keys)[SOURCE_ROW]
     name = next((c for c in ("name", "event_name", "tactic_name") if c in frame.columns), keys[-1])
     rejected = []
     for label in frame.index[again]:
@@ -668,26 +709,14 @@ def _without_duplicates(target: Table, frame: pd.DataFrame) -> tuple[pd.DataFram
 # --- campaigns --------------------------------------------------------------------------------------------------------
 
 
-def _note_campaigns(state: _Load, frame: pd.DataFrame) -> None:
-    kinds = frame["campaign_type"] if "campaign_type" in frame else [None] * len(frame)
-    for account, campaign_id, name, kind, first, last in zip(
-        frame["account"],
-        frame["campaign_id"],
-        frame["campaign_name"],
-        kinds,
-        frame["date"],
-        frame["period_end"],
-        strict=True,
-    ):
+def _note_campaigns(state: _Load, rows: pa.Table) -> None:
+    """Remember the campaigns of rows in their order: all their names, the newest day's name and type, their days."""
+    for account, campaign_id, name, kind, first, last in facts.campaigns(rows):
         known = state.campaigns.get((account, campaign_id))
         if known is None:
             state.campaigns[account, campaign_id] = {
-                "name": name,
-                "names": {name},
-                "campaign_type": kind,
-                "first_seen": first,
-                "last_seen": last,
-            }
+                "name": name, "names": {name}, "campaign_type": kind, "first_seen": first, "last_seen": last,
+            }  # fmt: skip
             continue
         known["names"].add(name)
         known["first_seen"] = min(known["first_seen"], first)

@@ -2,6 +2,10 @@
 
 A partition is replaced whole, so rows of one day must meet whatever the order of the file. Small files stay in memory;
 of large ones the rows wait in temporary files per day, so that memory does not grow with the file.
+
+Facts are kept column by column, in Arrow arrays of the warehouse's types, whether they come one by one
+(:meth:`Staged.add`) or as whole blocks (:meth:`Staged.add_block`): what follows cannot tell the two apart. Amounts are
+rounded to the warehouse's six places here, halves away from zero as PostgreSQL does.
 """
 
 from __future__ import annotations
@@ -11,23 +15,40 @@ import pickle
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
+from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import sqlalchemy as sa
 
 from ingestion.records import Record, Rejected
+from turnout.errors import Problem
+from turnout.warehouse import tables as wh
 
 #: Rows held in memory at a time.
 BATCH_ROWS = 100_000
 
+#: The column with a row's number in the file.
+SOURCE_ROW: Final = "source_row"
+
 _PREFIX = "ingest-"
 _STALE_SECONDS = 24 * 3600
+_EPOCH = date(1970, 1, 1)
+_SIX_PLACES = Decimal("0.000001")
 
-_Key = tuple[str, date | None]
+#: NUMERIC(20, 6), the warehouse's amounts and fractional counts.
+AMOUNT: Final = pa.decimal128(20, 6)
+
+_FACTS: Final = {table.name: table for table in wh.FACT_TABLES}
+
 #: The row's number in the file, then its values in the order of the table's names.
 _Kept = tuple[Any, ...]
 
@@ -59,13 +80,10 @@ class Staged:
         self._batch_rows = batch_rows
         self._stack = ExitStack()
         self._spool: Path | None = None
-        self._names: dict[str, tuple[str, ...]] = {}
-        self._held: dict[_Key, list[_Kept]] = {}
-        self._held_count = 0
+        self._facts: dict[str, _Facts] = {}
+        self._plain: dict[str, list[Record]] = {}
         self._rejected: list[Rejected] = []
         self._rejected_spooled = False
-        #: Rows per table and day; ``None`` for tables without days.
-        self.counts: dict[_Key, int] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -76,32 +94,28 @@ class Staged:
         self._stack.close()
 
     def add(self, record: Record) -> None:
-        """Keep a record until :meth:`batches`."""
-        table, values = record.table, record.values
-        names = self._names.get(table)
-        given = tuple(values)
-        if given == names:
-            kept = (record.row, *values.values())
-        else:
-            # Names are only ever added, so rows kept before are shorter, never in another order.
-            names = self._names[table] = tuple(dict.fromkeys((*(names or ()), *given)))
-            kept = (record.row, *map(values.get, names))
-        key = (table, values.get("date"))
-        held = self._held.get(key)
-        if held is None:
-            held = self._held[key] = []
-            self.counts.setdefault(key, 0)
-        held.append(kept)
-        self.counts[key] += 1
-        self._held_count += 1
-        if self._held_count >= self._batch_rows:
-            self._spill()
+        """Keep a record until :meth:`batches` or :meth:`days_of`."""
+        if record.table not in _FACTS:
+            self._plain.setdefault(record.table, []).append(record)
+            return
+        facts = self._of(record.table)
+        facts.add(record)
+        self._spill_if_full(facts)
+
+    def add_block(self, table: str, block: pa.Table) -> None:
+        """Keep rows of a fact table, in their order: columns of the warehouse's types, and :data:`SOURCE_ROW`."""
+        if block.num_rows:
+            facts = self._of(table)
+            self._settle()
+            facts.hold(block)
+            self._spill_if_full(facts)
 
     def reject(self, rejected: Rejected) -> None:
         """Keep a rejected row until :meth:`rejected`."""
         self._rejected.append(rejected)
         if len(self._rejected) >= self._batch_rows // 5:
-            self._append("rejected", self._rejected)
+            with (self._spooled() / "rejected").open("ab") as file:
+                pickle.dump(self._rejected, file, protocol=pickle.HIGHEST_PROTOCOL)
             self._rejected = []
             self._rejected_spooled = True
 
@@ -109,73 +123,259 @@ class Staged:
         """Forget everything: what was read has to be read again."""
         self._stack.close()
         self._spool = None
-        self._names, self._held, self._held_count = {}, {}, 0
+        self._facts, self._plain = {}, {}
         self._rejected, self._rejected_spooled = [], False
-        self.counts = {}
 
     @property
     def tables(self) -> list[str]:
-        return sorted({table for table, _ in self.counts})
+        """Tables with a record."""
+        self._settle()
+        return sorted({*self._plain, *(name for name, facts in self._facts.items() if facts.counts)})
 
     def days(self, table: str) -> list[date]:
         """Days with a record, in order."""
-        return sorted(day for name, day in self.counts if name == table and day is not None)
+        self._settle()
+        return sorted(day for day in self._facts[table].counts if day is not None) if table in self._facts else []
 
     def batches(self, table: str) -> Iterator[Batch]:
-        """The records of a table in whole days, days and rows in order; one batch holds one day at least."""
-        kept: list[_Kept] = []
-        keys = sorted((k for k in self.counts if k[0] == table), key=lambda k: k[1] or date.min)
-        for key in keys:
-            if kept and len(kept) + self.counts[key] > self._batch_rows:
-                yield self._batch(table, kept)
-                kept = []
-            kept.extend(self._of(key))
+        """The records of a table that holds no facts, in order."""
+        records = self._plain.get(table, [])
+        names = tuple(dict.fromkeys(name for record in records for name in record.values))
+        for start in range(0, len(records), self._batch_rows):
+            part = records[start : start + self._batch_rows]
+            yield Batch([r.row for r in part], {name: [r.values.get(name) for r in part] for name in names})
+
+    def days_of(self, table: str) -> Iterator[pa.Table]:
+        """The rows of a fact table in whole days, days and rows in order; one batch holds one day at least."""
+        self._settle()
+        facts = self._facts[table]
+        held = dict(facts.by_day())
+        kept: list[pa.Table] = []
+        size = 0
+        for day in sorted(facts.counts, key=lambda d: d or date.min):
+            if kept and size + facts.counts[day] > self._batch_rows:
+                yield _joined(kept)
+                kept, size = [], 0
+            kept.extend(facts.spilled(day, self._spool))
+            if day in held:
+                kept.append(held[day])
+            size += facts.counts[day]
         if kept:
-            yield self._batch(table, kept)
+            yield _joined(kept)
 
     def rejected(self) -> Iterator[Rejected]:
         """The rejected rows in order."""
-        if self._rejected_spooled:
-            yield from self._load("rejected")
+        self._settle()
+        if self._rejected_spooled and self._spool is not None:
+            # What this very object wrote; nobody else can write into its private folder.
+            with (self._spool / "rejected").open("rb") as file, suppress(EOFError):
+                while True:
+                    yield from pickle.load(file)  # noqa: S301
         yield from self._rejected
 
-    def _batch(self, table: str, kept: list[_Kept]) -> Batch:
-        columns = list(map(list, itertools.zip_longest(*kept)))  # rows kept before a name was met lack its value
-        names = self._names[table]
-        return Batch(columns[0], dict(zip(names, columns[1:], strict=False)))
+    def _of(self, table: str) -> _Facts:
+        facts = self._facts.get(table)
+        if facts is None:
+            facts = self._facts[table] = _Facts(_FACTS[table])
+        return facts
 
-    def _of(self, key: _Key) -> Iterator[_Kept]:
-        if self._spool is not None:
-            yield from self._load(self._name(key))
-        yield from self._held.get(key, ())
+    def _spill_if_full(self, facts: _Facts) -> None:
+        if facts.size >= self._batch_rows:
+            self._settle()
+            facts.spill(self._spooled())
 
-    def _spill(self) -> None:
-        for key, kept in self._held.items():
-            self._append(self._name(key), kept)
-        self._held, self._held_count = {}, 0
+    def _settle(self) -> None:
+        """Turn rows that came one by one into columns; those that do not fit their column are rejected."""
+        for facts in self._facts.values():
+            for rejected in facts.settle():
+                self.reject(rejected)
 
-    @staticmethod
-    def _name(key: _Key) -> str:
-        return f"{key[0]}.{key[1] or 'undated'}"
-
-    def _append(self, name: str, items: list[Any]) -> None:
+    def _spooled(self) -> Path:
         if self._spool is None:
             self._folder.mkdir(parents=True, exist_ok=True)
             made = self._stack.enter_context(tempfile.TemporaryDirectory(prefix=_PREFIX, dir=self._folder))
             self._spool = Path(made)
-        with (self._spool / name).open("ab") as file:
-            pickle.dump(items, file, protocol=pickle.HIGHEST_PROTOCOL)
+        return self._spool
 
-    def _load(self, name: str) -> Iterator[Any]:
-        """Read back what this very object wrote; nobody else can write into its private folder."""
-        assert self._spool is not None
-        path = self._spool / name
-        if not path.exists():
-            return
-        with path.open("rb") as file:
-            while True:
+
+@dataclass
+class _Facts:
+    """The rows of one fact table: those not yet in columns, those in memory, and how many there are of each day."""
+
+    target: sa.Table
+    counts: dict[date | None, int] = field(default_factory=dict)
+    _names: tuple[str, ...] = ()
+    _single: list[_Kept] = field(default_factory=list)
+    _held: list[pa.Table] = field(default_factory=list)
+    _held_rows: int = 0
+    _spilled: set[date | None] = field(default_factory=set)
+
+    @property
+    def size(self) -> int:
+        """Rows in memory."""
+        return len(self._single) + self._held_rows
+
+    def add(self, record: Record) -> None:
+        values = record.values
+        given = tuple(values)
+        if given == self._names:
+            self._single.append((record.row, *values.values()))
+        else:
+            # Names are only ever added, so rows kept before are shorter, never in another order.
+            self._names = tuple(dict.fromkeys((*self._names, *given)))
+            self._single.append((record.row, *map(values.get, self._names)))
+
+    def settle(self) -> list[Rejected]:
+        """Put single rows into columns; returns those that do not fit."""
+        if not self._single:
+            return []
+        rejected: list[Rejected] = []
+        columns = list(map(list, itertools.zip_longest(*self._single)))  # rows kept before a name was met lack it
+        kinds = {name: arrow_type(self.target, name) for name in self._names}
+        try:
+            arrays = [arrow_array(c, kinds[n]) for n, c in zip(self._names, columns[1:], strict=False)]
+        except _UNFIT:
+            fit, rejected = self._fit(kinds)
+            columns = list(map(list, zip(*fit, strict=True)))
+            arrays = [arrow_array(c, kinds[n]) for n, c in zip(self._names, columns[1:], strict=False)]
+        self._single = []
+        if columns:
+            self.hold(pa.Table.from_arrays([pa.array(columns[0], pa.int64()), *arrays], [SOURCE_ROW, *self._names]))
+        return rejected
+
+    def _fit(self, kinds: dict[str, pa.DataType]) -> tuple[list[_Kept], list[Rejected]]:
+        fit: list[_Kept] = []
+        rejected: list[Rejected] = []
+        for row, *values in self._single:
+            problems = []
+            for name, value in zip(self._names, values, strict=False):
                 try:
-                    items = pickle.load(file)  # noqa: S301
-                except EOFError:
-                    return
-                yield from items
+                    arrow_array([value], kinds[name])
+                except _UNFIT:
+                    message = f"{name} is {str(value)[:60]!r}, not {_WANTED.get(kinds[name].id, 'text')}"
+                    problems.append(Problem("wrong_type", message, row=row, column=name, value=str(value)[:200]))
+            if problems:
+                given = dict(zip(self._names, values, strict=False)).get("date")
+                day = given if isinstance(given, date) else None
+                rejected.append(Rejected(row, tuple(problems), {}, day))
+            else:
+                fit.append((row, *values, *[None] * (len(self._names) - len(values))))
+        return fit, rejected
+
+    def hold(self, block: pa.Table) -> None:
+        self._held.append(block)
+        self._held_rows += block.num_rows
+        days, counts = np.unique(_day_numbers(block), return_counts=True)
+        for number, count in zip(days.tolist(), counts.tolist(), strict=True):
+            day = _day(number)
+            self.counts[day] = self.counts.get(day, 0) + count
+
+    def by_day(self) -> Iterator[tuple[date | None, pa.Table]]:
+        """What is in memory, by day."""
+        if not self._held:
+            return
+        block = _joined(self._held)
+        numbers = _day_numbers(block)
+        order = np.argsort(numbers, kind="stable")
+        block = block.take(pa.array(order))
+        days, starts = np.unique(numbers[order], return_index=True)
+        ends = [*starts[1:].tolist(), block.num_rows]
+        for number, start, end in zip(days.tolist(), starts.tolist(), ends, strict=True):
+            yield _day(number), block.slice(start, end - start)
+
+    def spill(self, folder: Path) -> None:
+        """Append what is in memory to the files of its days."""
+        options = pa.ipc.IpcWriteOptions(compression="lz4" if pa.Codec.is_available("lz4") else None)
+        for day, part in self.by_day():
+            with (folder / self._file(day)).open("ab") as file, pa.ipc.new_stream(
+                file, part.schema, options=options
+            ) as stream:  # fmt: skip
+                stream.write_table(part)
+            self._spilled.add(day)
+        self._held, self._held_rows = [], 0
+
+    def spilled(self, day: date | None, folder: Path | None) -> Iterator[pa.Table]:
+        """The rows of a day that are in its file, in their order."""
+        if day in self._spilled and folder is not None:
+            with pa.OSFile(str(folder / self._file(day))) as file:
+                while file.tell() < file.size():
+                    yield pa.ipc.open_stream(file).read_all()
+
+    def _file(self, day: date | None) -> str:
+        return f"{self.target.name}.{day or 'undated'}"
+
+
+def _joined(tables: Sequence[pa.Table]) -> pa.Table:
+    """Tables with any of a fact's columns as one, in which each column is one array."""
+    if len(tables) == 1:
+        return tables[0]
+    return pa.concat_tables(tables, promote_options="default").combine_chunks()
+
+
+def _day_numbers(block: pa.Table) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Days since 1970; the smallest number where there is none."""
+    numbers = block["date"].cast(pa.int32()).cast(pa.int64())
+    filled: np.ndarray[Any, np.dtype[np.int64]] = pc.fill_null(numbers, _NO_DAY).to_numpy()
+    return filled
+
+
+_NO_DAY = int(np.iinfo(np.int64).min)
+
+
+def _day(number: int) -> date | None:
+    return None if number == _NO_DAY else date.fromordinal(_EPOCH.toordinal() + number)
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+#: What a value that is not of its column's type makes Arrow, or us, raise.
+_UNFIT = (ValueError, TypeError, OverflowError, ArithmeticError)  # pa.ArrowInvalid is a ValueError
+
+
+def arrow_type(target: sa.Table, name: str) -> pa.DataType:
+    """The Arrow type of a column of a fact table; what the table does not have, for other tables, is text."""
+    kind = target.c[name].type if name in target.c else sa.Text()
+    for sql, arrow in _TYPES:
+        if isinstance(kind, sql):
+            return arrow
+    return pa.string()
+
+
+_TYPES: Final[tuple[tuple[Any, pa.DataType], ...]] = (
+    (sa.Boolean, pa.bool_()), (sa.Integer, pa.int64()), (sa.Numeric, AMOUNT), (sa.Date, pa.date32()),
+    (sa.DateTime, pa.timestamp("us", "UTC")),
+)  # fmt: skip
+_WANTED = {
+    pa.bool_().id: "yes or no", pa.int64().id: "a whole number", AMOUNT.id: "a number", pa.date32().id: "a date",
+    pa.timestamp("us", "UTC").id: "a date and time",
+}  # fmt: skip
+
+
+def arrow_array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Typed values as a column of ``kind``.
+
+    Raises:
+        ValueError, TypeError, OverflowError, ArithmeticError: a value is not of it.
+    """
+    if kind == AMOUNT:
+        return pa.array([None if v is None else amount(v) for v in values], AMOUNT)
+    if kind == pa.int64():
+        # a fraction is refused by the cast
+        return pa.array([v if v is None or isinstance(v, int) else Decimal(str(v)) for v in values]).cast(kind)
+    return pa.array(values, kind)
+
+
+def amount(value: Any) -> Decimal:
+    """A number as the warehouse stores it, six places, halves away from zero.
+
+    Raises:
+        ArithmeticError, ValueError: it is none, or too large for NUMERIC(20, 6).
+    """
+    number = value if isinstance(value, Decimal) else Decimal(str(value))
+    rounded = number.quantize(_SIX_PLACES, ROUND_HALF_UP)
+    if not rounded.is_finite() or abs(rounded) >= _LIMIT:
+        raise ValueError(f"{value!r} is not a number one can store")
+    return rounded
+
+
+_LIMIT = Decimal(10) ** 14

@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 import psycopg
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import sqlalchemy as sa
 import structlog
@@ -150,14 +151,22 @@ def upsert(
     return written
 
 
-def copy(connection: Connection, table: Table, frame: pd.DataFrame) -> int:
-    """COPY a frame into any table, within the caller's transaction. Returns the rows written.
+def copy(connection: Connection, table: Table, rows: pd.DataFrame | pa.Table) -> int:
+    """COPY a frame, or an Arrow table, into any table, within the caller's transaction. Returns the rows written.
+
+    Columns of an Arrow table are of types whose text PostgreSQL reads as it is: text (also as dictionaries), whole
+    numbers, decimals, days, booleans, moments in UTC. Numbers may also be given as text.
 
     Raises:
         ValueError: unknown columns, or values a column cannot hold.
         psycopg.Error: the database refuses the rows; the transaction is void.
     """
-    names = _columns(table, frame)
+    if isinstance(rows, pa.Table):
+        names = _known(table, rows.column_names)
+        chunks = _arrow_chunks(table, rows)
+    else:
+        names = _columns(table, rows)
+        chunks = _csv_chunks(table, rows, names)
     if not connection.in_transaction():
         connection.begin()  # the driver would begin one that SQLAlchemy does not know and so never commits
     driver = connection.connection.driver_connection
@@ -168,7 +177,7 @@ def copy(connection: Connection, table: Table, frame: pd.DataFrame) -> int:
     )
     with driver.cursor() as cursor:
         with cursor.copy(statement) as stream:
-            for chunk in _csv_chunks(table, frame, names):
+            for chunk in chunks:
                 stream.write(chunk)
         return cursor.rowcount
 
@@ -250,18 +259,21 @@ def _delete(
 
 
 def _columns(table: Table, frame: pd.DataFrame) -> list[str]:
-    unknown = [str(c) for c in frame.columns if c not in table.c]
+    return _known(table, [str(c) for c in frame.columns])
+
+
+def _known(table: Table, names: Sequence[str]) -> list[str]:
+    unknown = [name for name in names if name not in table.c]
     if unknown:
         raise ValueError(f"{table.name} has no column {', '.join(unknown)}")
-    return [str(c) for c in frame.columns]
+    return list(names)
 
 
 # --- values -----------------------------------------------------------------------------------------------------------
 
 
-def _csv_chunks(table: Table, frame: pd.DataFrame, names: Sequence[str]) -> Iterator[bytes]:
+def _csv_chunks(table: Table, frame: pd.DataFrame, names: Sequence[str]) -> Iterator[memoryview]:
     """The frame as CSV: NULL is an empty unquoted field, text is always quoted."""
-    options = pa_csv.WriteOptions(include_header=False, quoting_style="needed")
     converters = [(name, _converter(table.c[name])) for name in names]
     for start in range(0, len(frame), CHUNK_ROWS):
         part = frame.iloc[start : start + CHUNK_ROWS]
@@ -271,9 +283,26 @@ def _csv_chunks(table: Table, frame: pd.DataFrame, names: Sequence[str]) -> Iter
                 arrays.append(convert(part[name]))
             except (ValueError, TypeError, OverflowError, ArithmeticError) as error:  # pa.ArrowInvalid is a ValueError
                 raise ValueError(f"{table.name}.{name}: {error}") from error
-        buffer = io.BytesIO()
-        pa_csv.write_csv(pa.Table.from_arrays(arrays, names=list(names)), buffer, options)
-        yield buffer.getvalue()
+        yield _as_csv(pa.Table.from_arrays(arrays, names=list(names)))
+
+
+def _as_csv(rows: pa.Table) -> memoryview:
+    buffer = io.BytesIO()
+    pa_csv.write_csv(rows, buffer, pa_csv.WriteOptions(include_header=False, quoting_style="needed"))
+    return buffer.getbuffer()
+
+
+def _arrow_chunks(table: Table, rows: pa.Table) -> Iterator[memoryview]:
+    """Arrow rows as the CSV of :func:`_csv_chunks`."""
+    for name, column in zip(rows.column_names, rows.columns, strict=True):
+        if isinstance(table.c[name].type, sa.String):
+            for chunk in column.chunks:
+                try:
+                    _without_nul(chunk.dictionary if pa.types.is_dictionary(chunk.type) else chunk)
+                except ValueError as error:
+                    raise ValueError(f"{table.name}.{name}: {error}") from error
+    for start in range(0, len(rows), CHUNK_ROWS):
+        yield _as_csv(rows.slice(start, CHUNK_ROWS))
 
 
 def _converter(column: Column[Any]) -> Callable[[pd.Series], pa.Array]:
@@ -291,18 +320,15 @@ def _text(column: pd.Series) -> pa.Array:
     except pa.ArrowTypeError:
         bad = next(v for v in column if not _is_null(v) and not isinstance(v, str))
         raise ValueError(f"{bad!r} is not text") from None
-    # Looked for in the bytes at once: a NUL within text is refused by PostgreSQL without saying where.
-    for buffer in array.buffers()[2:]:
-        if buffer is not None and b"\x00" in memoryview(buffer)[: _used(array)].tobytes():
-            bad = next(v for v in array.to_pylist() if v is not None and "\x00" in v)
-            raise ValueError(f"{bad!r} holds a NUL character, which text in PostgreSQL cannot")
+    return _without_nul(array)
+
+
+def _without_nul(array: pa.Array) -> pa.Array:
+    """A NUL within text is refused by PostgreSQL without saying where."""
+    at = pc.index(pc.match_substring(array, "\x00"), True).as_py()
+    if at >= 0:
+        raise ValueError(f"{array[at].as_py()!r} holds a NUL character, which text in PostgreSQL cannot")
     return array
-
-
-def _used(array: pa.Array) -> int:
-    """Bytes of a string array's data buffer that belong to values; the rest is padding."""
-    offsets = np.frombuffer(array.buffers()[1], dtype=np.int32)
-    return int(offsets[array.offset + len(array)])
 
 
 def _integer(column: pd.Series) -> pa.Array:
