@@ -40,6 +40,11 @@ class SourceCredentials(BaseModel):
     accounts: tuple[str, ...] = ()
     timeout_seconds: float = Field(default=60.0, gt=0, le=900)
 
+    @property
+    def can_ask(self) -> bool:
+        """Whether there is what the API wants; some credentials may be set for another purpose alone."""
+        return True
+
 
 class GoogleAdsCredentials(SourceCredentials):
     """Google Ads: a developer token and an OAuth refresh token, or a service account's key file."""
@@ -101,6 +106,11 @@ class SendGridCredentials(SourceCredentials):
         if value is not None and value not in available_timezones():
             raise ValueError(f"unknown time zone {value!r}; use an IANA name such as Asia/Tokyo or UTC")
         return value
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether there is an API key. The webhook needs none."""
+        return self.api_key is not None
 
     @property
     def webhook_accounts(self) -> tuple[str, ...]:

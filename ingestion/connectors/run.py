@@ -75,7 +75,8 @@ def connector_class(source: str) -> type[Connector]:
 
 def is_configured(source: str, settings: Settings) -> bool:
     """Whether there are credentials to ask the source's API with."""
-    return source in CONNECTED_SOURCES and getattr(settings, source) is not None
+    credentials = getattr(settings, source) if source in CONNECTED_SOURCES else None
+    return credentials is not None and credentials.can_ask
 
 
 @dataclass
