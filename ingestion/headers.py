@@ -1,17 +1,20 @@
 """What columns are called: the table of synonyms in ``headers.yaml``, and how a header is compared with it.
 
 A spreadsheet's header row is found, its language guessed, and each of its columns tied to a field with this one table.
-``<home>/headers.yaml`` in the same form adds an organiser's own spellings.
+``<home>/headers.yaml`` in the same form adds an organiser's own spellings, and a mapping file
+(:mod:`ingestion.mapped`) says of single files what their headers mean.
 """
 
 from __future__ import annotations
 
+import copy
+import difflib
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -27,6 +30,12 @@ _KNOWN_LIMIT = 20_000
 
 #: Sections of the YAML that name no layout.
 _NOT_LAYOUTS = ("personal", "totals")
+
+#: Languages a header may be listed under.
+LANGUAGES = ("ja", "en", "es", "pt", "de", "fr", "it", "nl", "zh", "ko", "ru", "pl")
+
+#: Where a spelling comes from: this package, the user's ``headers.yaml``, a mapping file.
+Origin = Literal["shipped", "home", "mapping"]
 
 
 @lru_cache(maxsize=65_536)
@@ -54,13 +63,16 @@ class Synonyms:
     def __init__(self, families: Mapping[str, Mapping[str, Mapping[str, Iterable[str]]]]) -> None:
         self.families: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {}
         self._fields: dict[str, dict[str, str]] = {}
+        self._origins: dict[tuple[str, str], Origin] = {}
         self._languages: dict[str, set[str]] = {}
         self._known: dict[str, bool] = {}
         self.total_words: frozenset[str] = frozenset()
         self.add(families)
 
-    def add(self, families: Mapping[str, Mapping[str, Mapping[str, Iterable[str]]]]) -> None:
-        """Add spellings. The first family entry that claims a spelling keeps it."""
+    def add(
+        self, families: Mapping[str, Mapping[str, Mapping[str, Iterable[str]]]], origin: Origin = "shipped"
+    ) -> None:
+        """Add spellings. The first entry of a family that claims one keeps it, but the user's own win over shipped."""
         for family, fields in families.items():
             known = self._fields.setdefault(family, {})
             for field, languages in fields.items():
@@ -69,7 +81,12 @@ class Synonyms:
                     listed[language] = (*listed.get(language, ()), *spellings)
                     for spelling in spellings:
                         key = header_key(str(spelling))
-                        known.setdefault(key, field)
+                        if origin == "shipped":
+                            known.setdefault(key, field)
+                        else:
+                            known[key] = field
+                        if known[key] == field:
+                            self._origins.setdefault((family, key), origin)
                         if family not in _NOT_LAYOUTS:
                             self._languages.setdefault(key, set()).add(language)
         self._known.clear()
@@ -79,10 +96,52 @@ class Synonyms:
     def field(self, family: str, header: str) -> str | None:
         """The field of ``family`` that ``header`` names, with its bracketed note or, failing that, without."""
         fields = self._fields.get(family, {})
-        if found := fields.get(header_key(header)):
-            return found
+        if (found := fields.get(header_key(header))) is not None:
+            return found or None  # "" is a header of which a mapping says that it means nothing
         base, note = split_note(header)
-        return fields.get(header_key(base)) if note is not None else None
+        return (fields.get(header_key(base)) or None) if note is not None else None
+
+    def origin(self, family: str, header: str) -> Origin | None:
+        """Where the spelling comes from that ties ``header`` to its field; ``None`` where nothing does."""
+        exact = self._origins.get((family, header_key(header)))
+        return exact or self._origins.get((family, header_key(split_note(header)[0])))
+
+    def mapped(self, family: str, columns: Mapping[str, str | None]) -> Synonyms:
+        """These synonyms with what a mapping file says of ``family``'s headers; ``None`` is a column not to be used.
+
+        A field the mapping names is found under the mapping's header only.
+        """
+        made = copy.copy(self)
+        claimed = {field for field in columns.values() if field is not None}
+        own = {header_key(header): field or "" for header, field in columns.items()}
+        kept = {key: field for key, field in self._fields.get(family, {}).items() if field not in claimed}
+        made._fields = {**self._fields, family: {**kept, **own}}
+        made._origins = {**self._origins, **{(family, key): "mapping" for key in own}}
+        made._known = {}
+        return made
+
+    def with_total_words(self, words: Iterable[str]) -> Synonyms:
+        """These synonyms with more words that begin a row of sums."""
+        made = copy.copy(self)
+        made.total_words = self.total_words | {unicodedata.normalize("NFKC", w).casefold() for w in words}
+        return made
+
+    def with_headers(self, headers: Iterable[str]) -> Synonyms:
+        """These synonyms, with more texts that are headers, whatever they mean: by them a header row is found."""
+        made = copy.copy(self)
+        extra = {header_key(header): "known" for header in headers}
+        made._fields = {**self._fields, "mapping files": {**self._fields.get("mapping files", {}), **extra}}
+        made._known = {}
+        return made
+
+    def close_fields(self, family: str, header: str, limit: int = 3) -> list[str]:
+        """The fields of ``family`` whose spellings resemble ``header`` most, best first; none when nothing does."""
+        key = header_key(split_note(header)[0])
+        near = difflib.get_close_matches(key, [k for k, f in self._fields.get(family, {}).items() if f], 12, 0.6)
+        inside = [k for k in self._fields.get(family, {}) if len(k) >= 2 and len(key) >= 2 and (k in key or key in k)]
+        inside.sort(key=lambda k: -min(len(k), len(key)) / max(len(k), len(key)))
+        found = dict.fromkeys(self._fields[family][k] for k in (*near, *inside) if self._fields[family][k])
+        return list(found)[:limit]
 
     def is_exact(self, family: str, header: str) -> bool:
         """Whether ``header`` is listed as it stands, its bracketed note included."""
@@ -128,39 +187,107 @@ class Synonyms:
         return field
 
 
-def _checked(loaded: Any, path: Path) -> Mapping[str, Mapping[str, Mapping[str, Iterable[str]]]]:
-    """Refuse a YAML of another shape with a message, so that a user's own file cannot fail obscurely."""
-    ok = isinstance(loaded, Mapping) and all(
-        isinstance(fields, Mapping)
-        and all(
-            isinstance(languages, Mapping) and all(isinstance(words, list) for words in languages.values())
-            for languages in fields.values()
-        )
-        for fields in loaded.values()
-    )
-    if not ok:
-        raise ConfigurationError(f"{path}: expected layout → field → language → list of headers, as in headers.yaml")
-    return loaded  # type: ignore[no-any-return]
+def line_of(path: Path, keys: Iterable[str | int], document: int = 0) -> int | None:
+    """The line on which an entry of a YAML file stands, counted from 1; the nearest one above where it is absent.
+
+    Args:
+        keys: the way to the entry, from the top; positions in lists count from 0.
+        document: which of the documents of the file, from 0.
+    """
+    try:
+        documents = list(yaml.compose_all(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader))
+        node = documents[document]
+    except (yaml.YAMLError, OSError, IndexError, ValueError):
+        return None
+    line: int = node.start_mark.line + 1 if node is not None else 1
+    for key in keys:
+        if isinstance(node, yaml.MappingNode):
+            found = next(((k, v) for k, v in node.value if k.value == str(key)), None)
+            if found is None:
+                return line
+            line, node = found[0].start_mark.line + 1, found[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+            node = node.value[key]
+            line = node.start_mark.line + 1
+        else:
+            return line
+    return line
+
+
+def _checked(loaded: Any, path: Path, shipped: Synonyms | None) -> Mapping[str, Mapping[str, Mapping[str, list[str]]]]:
+    """Refuse a YAML of another shape with a message, so that a user's own file cannot fail obscurely.
+
+    Args:
+        shipped: what may be named; ``None`` for the files that define it.
+    """
+
+    def refuse(message: str, *keys: str | int) -> None:
+        line = line_of(path, keys)
+        raise ConfigurationError(f"{path}{f', line {line}' if line else ''}: {message}")
+
+    if not isinstance(loaded, Mapping):
+        refuse("expected kind of report → field → language → list of headers, as in headers.yaml")
+    checked: dict[str, dict[str, dict[str, list[str]]]] = {}
+    for family, fields in loaded.items():
+        if shipped is not None and family not in shipped.families:
+            allowed = ", ".join(sorted(shipped.families))
+            refuse(f"there is no kind of report {family!r}; allowed are {allowed}", str(family))
+        if not isinstance(fields, Mapping):
+            refuse(f"{family} must hold fields, each with headers per language: {{ja: [header, …]}}", str(family))
+        for field, languages in fields.items():
+            if shipped is not None and field not in shipped.families[family]:
+                allowed = ", ".join(sorted(shipped.families[family]))
+                refuse(f"{family} has no field {field!r}; allowed are {allowed}", str(family), str(field))
+            if isinstance(languages, list):  # without a language: of any
+                languages = {"en": languages}  # noqa: PLW2901
+            if not isinstance(languages, Mapping):
+                refuse(
+                    f"{family}.{field} must be a list of headers, or languages with lists: {{ja: [header, …]}}",
+                    str(family), str(field),
+                )  # fmt: skip
+            for language, words in languages.items():
+                where = (str(family), str(field), str(language))
+                if language not in LANGUAGES:
+                    refuse(f"{language!r} is no language; allowed are {', '.join(LANGUAGES)}", *where)
+                if isinstance(words, str | int | float):
+                    words = [words]  # noqa: PLW2901
+                if not isinstance(words, list) or not all(isinstance(w, str | int | float) for w in words):
+                    refuse(f"{'.'.join(where)} must be a list of headers: [header, …]", *where)
+                headers = [str(w) for w in words]
+                checked.setdefault(str(family), {}).setdefault(str(field), {})[str(language)] = headers
+    return checked
 
 
 @lru_cache(maxsize=8)
-def _load(paths: tuple[tuple[Path, int], ...]) -> Synonyms:
+def _load(own: tuple[tuple[Path, int], ...], extra: tuple[Path, int] | None) -> Synonyms:
     synonyms = Synonyms({})
-    for path, _ in paths:
-        try:
-            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise ConfigurationError(f"{path} is not YAML: {error}") from error
-        synonyms.add(_checked(loaded or {}, path))
+    for path, _ in own:
+        synonyms.add(_checked(_parsed(path), path, None))
+    if extra is not None:
+        shipped = copy.deepcopy(synonyms)
+        synonyms.add(_checked(_parsed(extra[0]), extra[0], shipped), "home")
     return synonyms
+
+
+def _parsed(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8-sig")) or {}
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{path} is not YAML: {error}") from error
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}") from error
 
 
 def load_synonyms(home: Path | None = None) -> Synonyms:
     """The synonyms shipped with Turnout (every ``headers*.yaml`` of this package) and those in ``home``.
 
     Raises:
-        ConfigurationError: a file is not of the form of ``headers.yaml``.
+        ConfigurationError: a file is not of the form of ``headers.yaml``; the message names file, line and what is
+            allowed.
     """
     own = sorted(Path(__file__).parent.glob("headers*.yaml"))
-    extra = [home / "headers.yaml"] if home is not None and (home / "headers.yaml").is_file() else []
-    return _load(tuple((path, path.stat().st_mtime_ns) for path in (*own, *extra)))
+    extra = home / "headers.yaml" if home is not None and (home / "headers.yaml").is_file() else None
+    return _load(
+        tuple((path, path.stat().st_mtime_ns) for path in own),
+        None if extra is None else (extra, extra.stat().st_mtime_ns),
+    )

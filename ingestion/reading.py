@@ -1,5 +1,9 @@
 """Tables out of files, by content and never by name: CSV of any delimiter and encoding, XLSX, SendGrid's JSON.
 
+They may stand in gzip or zip files. Each member of an archive and each sheet of a workbook is a table of its own: one
+that is damaged does not cost the others. What is no table (``.xls``, Numbers, PDF, a web page) is refused with the way
+out.
+
 A file is streamed: once to find out what it is (:func:`open_tables`), then as often as :meth:`RawTable.rows` is asked.
 No more than one line, and for XLSX the workbook's shared strings, is held in memory. A line longer than the limit is
 refused before it is read.
@@ -17,20 +21,32 @@ import io
 import itertools
 import json
 import re
+import shutil
+import tempfile
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import IO, Any, NamedTuple, NoReturn, cast
+from typing import IO, Any, Literal, NamedTuple, NoReturn, cast
 from zoneinfo import ZoneInfo, available_timezones
 
 from ingestion.headers import Synonyms, header_key, load_synonyms, split_note
-from ingestion.values import Cell, CellError, Formula, find_moments, fold, is_unknown, mojibake, parse_number
+from ingestion.values import (
+    Cell,
+    CellError,
+    Formula,
+    find_moments,
+    fold,
+    is_unknown,
+    mojibake,
+    parse_money,
+    parse_number,
+)
 from turnout.errors import InputError, Problem
 
 DEFAULT_MAX_LINE_BYTES = 1_000_000
@@ -41,6 +57,12 @@ _DELIMITERS = (",", "\t", ";", "|")
 #: A workbook's strings and one sheet, unpacked. Beyond it is a zip bomb or no organiser's table.
 _MAX_UNPACKED = 1 << 30
 _MAX_SHARED_STRINGS = 200 << 20
+#: Tables shrink to a tenth or a fiftieth. What unpacks to this many times its size is a bomb, if it is also large.
+_MAX_RATIO = 200
+_RATIO_COUNTS_FROM = 100 << 20
+_MAX_MEMBERS = 1_000
+#: What systems leave in archives and folders beside what people put there.
+_JUNK = frozenset(("thumbs.db", "desktop.ini", "icon\r"))
 
 
 class Row(NamedTuple):
@@ -83,6 +105,31 @@ class Stated:
     currency: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What somebody has settled about a table in a mapping file; see :mod:`ingestion.mapped`.
+
+    Attributes:
+        by: the mapping file, for messages; ``None`` where there is none.
+        date_order, decimal_mark: of every column, in place of what the cells show.
+        skipped: rows that are not read, by number; they count as blank.
+        account, event: in place of the folder's and the caller's.
+        time_zone: of the days, in place of the platform's.
+        layout: name of the layout to read the table with.
+        synonyms: the headers known, the mapping's own before all others.
+    """
+
+    by: str | None = None
+    date_order: Literal["ymd", "mdy", "dmy"] | None = None
+    decimal_mark: Literal[".", ","] | None = None
+    skipped: frozenset[int] = frozenset()
+    account: str | None = None
+    event: str | None = None
+    time_zone: str | None = None
+    layout: str | None = None
+    synonyms: Synonyms | None = None
+
+
 @dataclass
 class RawTable:
     """One table of a file (one sheet of a workbook), its cells untyped.
@@ -93,6 +140,9 @@ class RawTable:
         format: ``csv``, ``xlsx`` or ``json``.
         language: the one most headers are in, ``None`` where none is known.
         size: bytes of the file on disk; ``bytes_read`` moves towards it while :meth:`rows` is iterated.
+        notes: what a user should know of the table as a whole; :meth:`rows` may add to it.
+        days_from_1904: whether plain numbers in columns of dates count from 1904, as in workbooks of old Macs.
+        settled: what a mapping file says.
     """
 
     path: Path
@@ -109,6 +159,9 @@ class RawTable:
     size: int
     source: _Source = field(repr=False)
     bytes_read: int = 0
+    notes: list[str] = field(default_factory=list)
+    days_from_1904: bool = False
+    settled: Settled = field(default_factory=Settled)
 
     def rows(self) -> Iterator[Row]:
         """The rows below the header, from the start each time.
@@ -117,10 +170,16 @@ class RawTable:
             InputError: the file breaks off or a line is too long.
         """
         self.bytes_read = 0
+        skipped = self.settled.skipped
         for row in self.source.rows(self):
             if row.number > self.header_row:
-                yield row
+                yield Row(row.number, ()) if skipped and row.number in skipped else row
         self.bytes_read = self.size
+
+    def note(self, message: str) -> None:
+        """Keep what a user should know, once however often the rows are read."""
+        if message not in self.notes:
+            self.notes.append(message)
 
     def problem(
         self, code: str, message: str, *, row: int | None = None, column: str | None = None, value: str | None = None
@@ -139,10 +198,12 @@ class _Container:
     path: Path
     kind: str = "plain"
     member: str | None = None
+    #: The member's name as its author wrote it.
+    shown: str | None = None
 
     @property
     def name(self) -> str:
-        return self.path.name if self.member is None else f"{self.path.name}/{self.member}"
+        return self.path.name if self.member is None else f"{self.path.name}/{self.shown or self.member}"
 
     @contextmanager
     def open(self) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
@@ -158,6 +219,41 @@ class _Container:
             else:
                 yield disk, disk
 
+    @contextmanager
+    def seekable(self) -> Iterator[IO[bytes]]:
+        """The contents as a stream one can move about in, as workbooks need."""
+        with self.open() as (stream, disk):
+            if self.kind == "plain":
+                yield disk
+                return
+            with tempfile.SpooledTemporaryFile(max_size=32 << 20) as copy:
+                shutil.copyfileobj(_Bounded(stream, _MAX_UNPACKED, self.name), copy, 1 << 20)
+                copy.seek(0)
+                yield cast("IO[bytes]", copy)
+
+
+class _Bounded:
+    """A stream that is refused when it holds more than ``limit`` bytes."""
+
+    def __init__(self, stream: IO[bytes], limit: int, file: str) -> None:
+        self._stream, self._left, self._limit, self._file = stream, limit, limit, file
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        self._left -= len(data)
+        if self._left < 0:
+            _refuse_as_bomb(self._file, self._limit)
+        return data
+
+
+def _refuse_as_bomb(file: str, unpacked: int) -> NoReturn:
+    _refuse(
+        "too_large",
+        f"the archive unpacks to {unpacked >> 20:,} MB or more, far beyond its own size; unpack it and hand in the "
+        "tables themselves",
+        file,
+    )
+
 
 @contextmanager
 def _explained(file: str) -> Iterator[None]:
@@ -167,7 +263,7 @@ def _explained(file: str) -> Iterator[None]:
     except (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError) as error:
         _refuse("damaged", f"the archive is damaged or breaks off ({error}); export the file again", file)
     except (RuntimeError, NotImplementedError) as error:  # zipfile: encrypted, unknown compression
-        _refuse("damaged", f"the archive cannot be opened ({error}); export it without a password", file)
+        _refuse("damaged", f"the archive cannot be opened ({error}); pack it again as a plain zip", file)
     except FileNotFoundError:
         _refuse("no_file", "there is no such file", file)
     except IsADirectoryError:
@@ -183,7 +279,17 @@ def _refuse(code: str, message: str, file: str, *, sheet: str | None = None, row
 
 
 _MAGIC: tuple[tuple[bytes, str, str], ...] = (
-    (b"\xd0\xcf\x11\xe0", "old_spreadsheet", "this is .xls, or has a password; save it as .xlsx without one"),
+    (
+        b"\xd0\xcf\x11\xe0",
+        "old_spreadsheet",
+        "this is a workbook of the old format .xls; open it and save it as .xlsx or CSV",
+    ),
+    (b"Rar!", "not_a_table", "this is a RAR archive; unpack it, or pack it as zip"),
+    (b"7z\xbc\xaf", "not_a_table", "this is a 7-Zip archive; unpack it, or pack it as zip"),
+    (b"\x28\xb5\x2f\xfd", "not_a_table", "this is a Zstandard archive; unpack it, or pack it as gzip or zip"),
+    (b"BZh", "not_a_table", "this is a bzip2 archive; unpack it, or pack it as gzip or zip"),
+    (b"GIF8", "not_a_table", "this is a picture; export the report as CSV or XLSX"),
+    (b"{\\rtf", "not_a_table", "this is a text document; export the report as CSV or XLSX"),
     (b"%PDF", "not_a_table", "this is a PDF; export the report as CSV or XLSX"),
     (b"\x89PNG", "not_a_table", "this is a picture; export the report as CSV or XLSX"),
     (b"\xff\xd8\xff", "not_a_table", "this is a picture; export the report as CSV or XLSX"),
@@ -217,21 +323,35 @@ def _probe(container: _Container, max_line_bytes: int) -> _Probe:
             head += rest
         for magic, code, message in _MAGIC:
             if head.startswith(magic):
-                _refuse(code, message, container.name)
+                locked = code == "old_spreadsheet" and "EncryptedPackage".encode("utf-16-le") in head
+                _refuse(code, "the workbook has a password; save it without one" if locked else message, container.name)
         encoding = next((name for bom, name in _BOMS if head.startswith(bom)), None) or _utf16_without_bom(head)
         if encoding is None and b"\x00" in head:
             _refuse("not_a_table", "this is a binary file; export the table as CSV or XLSX", container.name)
         start = head[:400].decode(encoding or "utf-8", errors="replace").lstrip("\ufeff \t\r\n")
         if start.startswith(("[", "{")) and re.match(r"\[\s*[\[{\]]|\{\s*[\"}]", start):
             return _Probe("json", encoding or "utf-8")
-        if start[:200].lower().startswith(("<!doctype", "<html", "<?xml")):
-            _refuse(
-                "not_a_table",
-                "this is a web page or XML, not a table; export the report as CSV or XLSX",
-                container.name,
-            )
-        found = _scan_text(head, stream, encoding, container.name, max_line_bytes)
+        if start.startswith("<"):
+            _refuse_markup(start, head, encoding, container.name)
+        packed = container.path.stat().st_size if container.kind == "gzip" else None
+        found = _scan_text(head, stream, encoding, container.name, max_line_bytes, packed)
     return _Probe("csv", found)
+
+
+def _refuse_markup(start: str, head: bytes, encoding: str | None, file: str) -> None:
+    """A web page, XML, or what some systems save as ``.xls`` and is one of these."""
+    text = head.decode(encoding or "utf-8", errors="replace").lower()
+    if "urn:schemas-microsoft-com:office:spreadsheet" in text:
+        message = "this is an XML spreadsheet of 2003, whatever its name says; open it and save it as .xlsx or CSV"
+        _refuse("old_spreadsheet", message, file)
+    if re.match(r"<(?:!doctype|html|head|meta|body|style|table|div|\?xml)\b", start, re.IGNORECASE):
+        if "<table" in text and "<tr" in text:
+            message = (
+                "this is a web page with a table in it, as some systems save under the name .xls; open it in a "
+                "spreadsheet program and save it as .xlsx or CSV"
+            )
+            _refuse("not_a_table", message, file)
+        _refuse("not_a_table", "this is a web page or XML, not a table; export the report as CSV or XLSX", file)
 
 
 def _utf16_without_bom(head: bytes) -> str | None:
@@ -245,13 +365,23 @@ def _utf16_without_bom(head: bytes) -> str | None:
     return "utf-16-be" if even > 4 * odd else None
 
 
-def _scan_text(head: bytes, stream: IO[bytes], encoding: str | None, file: str, max_line_bytes: int) -> str:
-    """Go over all bytes once: no line too long, and is it UTF-8 throughout? Returns the encoding."""
+def _scan_text(
+    head: bytes, stream: IO[bytes], encoding: str | None, file: str, max_line_bytes: int, packed: int | None = None
+) -> str:
+    """Go over all bytes once: no line too long, and is it UTF-8 throughout? Returns the encoding.
+
+    Args:
+        packed: size of the gzip file the bytes come from.
+    """
     decoder = codecs.getincrementaldecoder("utf-8")("strict") if encoding is None else None
     plain_utf8, broken, valid = True, 0, 0
     since_newline = 0
     foreign = bytearray()
+    unpacked = 0
     for chunk in itertools.chain((head,), iter(lambda: stream.read(_CHUNK), b"")):
+        unpacked += len(chunk)
+        if packed is not None and unpacked > max(_RATIO_COUNTS_FROM, _MAX_RATIO * packed):
+            _refuse_as_bomb(file, unpacked)
         last = max(chunk.rfind(b"\n"), chunk.rfind(b"\r"))
         longest = _longest_line(chunk, since_newline, max_line_bytes)
         if longest > max_line_bytes:
@@ -433,36 +563,135 @@ def _without_separator_hint(lines: Iterator[str]) -> Iterator[str]:
         yield from lines
 
 
+@dataclass(frozen=True)
+class _Shape:
+    """What of a sheet stands outside of its cells.
+
+    Attributes:
+        merged: (first row, first column, last row) of cells merged over several rows; rows from 1, columns from 0.
+        hidden: how many rows are hidden.
+    """
+
+    merged: tuple[tuple[int, int, int], ...] = ()
+    hidden: int = 0
+
+
+_MERGED = re.compile(rb'<(?:\w+:)?mergeCell\s[^>]*?ref="([A-Z]+)(\d+):([A-Z]+)(\d+)"')
+_HIDDEN = re.compile(rb'<(?:\w+:)?row\s[^>]*?\bhidden="(?:1|true)"')
+
+
+def _shape(book: Any, sheet: Any, file: str) -> _Shape:
+    """Merged cells and hidden rows, which openpyxl does not tell when it streams: looked for in the sheet's XML."""
+    merged: list[tuple[int, int, int]] = []
+    hidden = 0
+    part = getattr(sheet, "_worksheet_path", None)
+    archive = getattr(book, "_archive", None)
+    if part is None or archive is None:
+        return _Shape()
+    with _explained(file), archive.open(part) as stream:
+        kept = b""
+        while chunk := stream.read(1 << 20):
+            text = kept + chunk
+            end = text.rfind(b"<")  # the last element may go on in the next chunk
+            if end < 0 or len(text) - end > _CHUNK:
+                end = len(text)
+            whole, kept = text[:end], text[end:]
+            hidden += len(_HIDDEN.findall(whole)) if b"hidden=" in whole else 0
+            for left, top, _, bottom in _MERGED.findall(whole) if b"mergeCell" in whole else ():
+                if bottom != top and len(merged) < _MAX_MERGED:
+                    merged.append((int(top), _column_index(left.decode()), int(bottom)))
+    return _Shape(tuple(sorted(merged)), hidden)
+
+
+#: A sheet with more merged cells than this is a picture, not a table.
+_MAX_MERGED = 100_000
+
+
+def _column_index(letters: str) -> int:
+    """``A`` → 0, ``AB`` → 27."""
+    index = 0
+    for letter in letters:
+        index = index * 26 + ord(letter) - 64
+    return index - 1
+
+
+def _goes_for_all(cell: Cell) -> bool:
+    """Whether what merged cells say holds for each of their rows: a text or a day does, a figure is one figure."""
+    if isinstance(cell, Formula):
+        return cell.result is not None and _goes_for_all(cell.result)
+    if isinstance(cell, datetime | date):
+        return True
+    if not isinstance(cell, str) or is_unknown(cell):
+        return False
+    try:
+        parse_money(cell, allow_negative=True)
+    except CellError:
+        return True
+    return False
+
+
 @dataclass
 class _XlsxSource(_Source):
-    path: Path
-    file: str
+    container: _Container
     sheet: str
+    shape: _Shape = field(default_factory=_Shape)
 
     def rows(self, table: RawTable | None) -> Iterator[Row]:
-        with _workbook(self.path, self.file) as book, ExitStack() as stack:
+        with _workbook(self.container) as book, ExitStack() as stack:
             sheet = book[self.sheet]
             sheet.reset_dimensions()  # exporters write wrong dimensions; the rows themselves tell
             total = max(sheet.max_row or 0, 1)
             results: Iterator[tuple[int, Sequence[Any]]] | None = None
-            for number, cells in enumerate(_sheet_rows(sheet, self.file, self.sheet), start=1):
+            merged = _MergedCells(self.shape.merged)
+            for number, cells in enumerate(_sheet_rows(sheet, self.container.name, self.sheet), start=1):
                 if table is not None and not number & 0xFF:
                     table.bytes_read = min(table.size, table.size * number // max(total, number))
                 row = [_xlsx_cell(c) for c in cells]
-                if table is not None and any(isinstance(c, Formula) for c in row):
+                if any(isinstance(c, Formula) for c in row):
                     results = self._results(stack) if results is None else results
                     saved = next((r for n, r in results if n == number), ())
                     row = [
                         Formula(c, _result(saved[i]) if i < len(saved) else None) if isinstance(c, Formula) else c
                         for i, c in enumerate(row)
                     ]
+                merged.fill(number, row, table)
                 yield Row(number, row)
 
     def _results(self, stack: ExitStack) -> Iterator[tuple[int, Sequence[Any]]]:
         """The same rows with formulas' results as last saved; opened only when a first formula is met."""
-        sheet = stack.enter_context(_workbook(self.path, self.file, results=True))[self.sheet]
+        sheet = stack.enter_context(_workbook(self.container, results=True))[self.sheet]
         sheet.reset_dimensions()
-        return enumerate(_sheet_rows(sheet, self.file, self.sheet, values_only=False), start=1)
+        return enumerate(_sheet_rows(sheet, self.container.name, self.sheet, values_only=False), start=1)
+
+
+class _MergedCells:
+    """Writes what cells merged over several rows say into each of these rows, as a reader of the sheet would."""
+
+    def __init__(self, merged: Sequence[tuple[int, int, int]]) -> None:
+        self._waiting = list(reversed(merged))
+        #: Column → last row and content.
+        self._open: dict[int, tuple[int, Cell]] = {}
+
+    def fill(self, number: int, row: list[Cell], table: RawTable | None) -> None:
+        """Complete row ``number``; to be called with every row in order."""
+        for column, (last, content) in list(self._open.items()):
+            if number > last:
+                del self._open[column]
+                continue
+            row.extend([None] * (column + 1 - len(row)))
+            if row[column] is None:
+                row[column] = content
+        while self._waiting and self._waiting[-1][0] <= number:
+            first, column, last = self._waiting.pop()
+            content = row[column] if first == number and column < len(row) else None
+            if _goes_for_all(content):
+                self._open[column] = (last, content)
+            elif table is not None and _filled(content) and first > table.header_row:
+                name = table.columns[column].title if column < len(table.columns) else column_letter(column)
+                table.note(
+                    f"{name!r} has figures in cells merged over several rows: each counts once, in the first of them, "
+                    "and is unknown in the others"
+                )
 
 
 def _result(cell: Any) -> Cell:
@@ -495,13 +724,16 @@ def _xlsx_cell(value: Any) -> Cell:
 
 
 @contextmanager
-def _workbook(path: Path, file: str, *, results: bool = False) -> Iterator[Any]:
+def _workbook(container: _Container, *, results: bool = False) -> Iterator[Any]:
     """A workbook with its formulas, or with their ``results`` as the spreadsheet program last saved them."""
     import openpyxl
 
-    with _explained(file), path.open("rb") as stream:  # as a stream: openpyxl goes by the name otherwise
+    file = container.name
+    with _explained(file), container.seekable() as stream:  # as a stream: openpyxl goes by the name otherwise
         try:
             book = openpyxl.load_workbook(stream, read_only=True, data_only=results)
+        except InputError:
+            raise
         except Exception as error:
             # openpyxl raises whatever its XML parser meets: KeyError, ValueError, BadZipFile, ParseError, …
             raise InputError(
@@ -585,60 +817,136 @@ def _json_elements(container: _Container, encoding: str, limit: int) -> Iterator
 
 
 def open_tables(
-    path: Path, *, max_line_bytes: int = DEFAULT_MAX_LINE_BYTES, synonyms: Synonyms | None = None
+    path: Path,
+    *,
+    max_line_bytes: int = DEFAULT_MAX_LINE_BYTES,
+    synonyms: Synonyms | None = None,
+    header_row: Callable[[str | None], int | None] | None = None,
 ) -> Iterator[RawTable]:
     """The tables of a file: one for CSV and JSON, one per sheet with content of a workbook, all of an archive.
 
     Args:
         synonyms: the headers known, by which the header row is found; the shipped ones by default.
+        header_row: of a sheet (``None``: no workbook), where its header stands, if that is known.
 
     Raises:
         InputError: the file is empty, no table, damaged, has a line longer than ``max_line_bytes``, or its header is
-            mojibake. The message names the file and the way out.
+            mojibake. The message names the file and the way out. Of several tables the sound ones come first.
     """
     synonyms = synonyms or load_synonyms()
     csv.field_size_limit(max_line_bytes)
+    how = _How(max_line_bytes, synonyms, header_row or (lambda _: None))
     with _explained(path.name), path.open("rb") as file:
         magic = file.read(4)
     if magic[:2] == b"\x1f\x8b":
-        yield from _open_text(_Container(path, "gzip"), max_line_bytes, synonyms)
-    elif magic == b"PK\x03\x04":
-        yield from _open_zip(path, max_line_bytes, synonyms)
+        yield from _open_any(_Container(path, "gzip"), how)
+    elif magic in (b"PK\x03\x04", b"PK\x05\x06"):
+        yield from _open_zip(path, how)
     else:
-        yield from _open_text(_Container(path), max_line_bytes, synonyms)
+        yield from _open_text(_Container(path), how)
 
 
-def _open_zip(path: Path, max_line_bytes: int, synonyms: Synonyms) -> Iterator[RawTable]:
+@dataclass(frozen=True)
+class _How:
+    """What is the same for all tables of a file."""
+
+    max_line_bytes: int
+    synonyms: Synonyms
+    header_row: Callable[[str | None], int | None]
+
+
+def _each(opened: Iterable[Iterator[RawTable]]) -> Iterator[RawTable]:
+    """All tables that can be opened; what is wrong with the others is said at the end."""
+    problems: list[Problem] = []
+    for tables in opened:
+        try:
+            yield from tables
+        except InputError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise InputError(problems)
+
+
+_PACKED_DOCUMENTS = (
+    (re.compile(r"^Index/.*\.iwa$|^Index\.zip$"), "this is an Apple Numbers (or Pages, Keynote) document; use File > "
+     "Export To > Excel or CSV"),
+    (re.compile(r"^xl/workbook\.bin$"), "this is a binary workbook, .xlsb; save it as .xlsx"),
+    (re.compile(r"^content\.xml$"), "this is an OpenDocument file, .ods; save it as .xlsx or CSV"),
+)  # fmt: skip
+
+
+def _open_zip(path: Path, how: _How) -> Iterator[RawTable]:
     with _explained(path.name), zipfile.ZipFile(path) as archive:
         members = [m for m in archive.infolist() if not m.is_dir()]
-        names = {m.filename for m in members}
+    names = {m.filename for m in members}
+    for pattern, message in _PACKED_DOCUMENTS:
+        if any(pattern.match(n) for n in names):
+            _refuse("old_spreadsheet", message, path.name)
     if "[Content_Types].xml" in names:
-        if not any(n.startswith("xl/") for n in names):
-            _refuse("not_a_table", "this is a document, not a workbook; save the table as CSV or XLSX", path.name)
-        for member in members:
-            limit = _MAX_SHARED_STRINGS if member.filename.endswith("sharedStrings.xml") else _MAX_UNPACKED
-            if member.filename.endswith(".xml") and member.file_size > limit:
-                _refuse(
-                    "too_large",
-                    f"the workbook unpacks to more than {limit >> 20} MB; export it as CSV instead",
-                    path.name,
-                )
-        yield from _open_xlsx(path, synonyms)
+        _check_workbook(members, path.name)
+        yield from _open_xlsx(_Container(path), how)
         return
-    wanted = [
-        m.filename
-        for m in members
-        if not m.filename.startswith("__MACOSX/") and not Path(m.filename).name.startswith(".")
-    ]
+    wanted = [m for m in members if not _is_junk(m.filename)]
     if not wanted:
         _refuse("empty_file", "the archive holds no file", path.name)
-    for name in sorted(wanted):
-        if name.lower().endswith((".zip", ".xlsx", ".gz")):
-            _refuse("nested_archive", f"the archive holds another one, {name}; unpack it first", path.name)
-        yield from _open_text(_Container(path, "zip", name), max_line_bytes, synonyms)
+    if len(wanted) > _MAX_MEMBERS:
+        _refuse("too_large", f"the archive holds {len(wanted):,} files; at most {_MAX_MEMBERS:,} are read", path.name)
+    yield from _each(_open_member(path, m, how) for m in sorted(wanted, key=lambda m: m.filename))
 
 
-def _open_text(container: _Container, max_line_bytes: int, synonyms: Synonyms) -> Iterator[RawTable]:
+def _check_workbook(members: Sequence[zipfile.ZipInfo], file: str) -> None:
+    if not any(m.filename.startswith("xl/") for m in members):
+        _refuse("not_a_table", "this is a document, not a workbook; save the table as CSV or XLSX", file)
+    for member in members:
+        limit = _MAX_SHARED_STRINGS if member.filename.endswith("sharedStrings.xml") else _MAX_UNPACKED
+        if member.filename.endswith(".xml") and member.file_size > limit:
+            message = f"the workbook unpacks to more than {limit >> 20} MB; export it as CSV instead"
+            _refuse("too_large", message, file)
+
+
+def _is_junk(name: str) -> bool:
+    """What systems and programs put beside the files one packs: resource forks, thumbnails, locks."""
+    parts = name.replace("\\", "/").split("/")
+    return "__MACOSX" in parts or parts[-1].startswith((".", "~$")) or parts[-1].lower() in _JUNK
+
+
+def _open_member(path: Path, member: zipfile.ZipInfo, how: _How) -> Iterator[RawTable]:
+    shown = member.filename
+    if not member.flag_bits & 0x800:  # not said to be UTF-8: zipfile took it for the code page of DOS
+        for encoding in ("utf-8", "cp932"):
+            try:
+                shown = member.filename.encode("cp437").decode(encoding)
+                break
+            except UnicodeError:
+                continue
+    container = _Container(path, "zip", member.filename, shown)
+    if member.flag_bits & 0x1:
+        message = "the archive has a password; unpack it, or pack it again without one"
+        _refuse("encrypted", message, container.name)
+    if member.file_size > max(_RATIO_COUNTS_FROM, _MAX_RATIO * member.compress_size):
+        _refuse_as_bomb(container.name, member.file_size)
+    yield from _open_any(container, how)
+
+
+def _open_any(container: _Container, how: _How) -> Iterator[RawTable]:
+    """Text or a workbook within gzip or zip; an archive within an archive is refused."""
+    with _explained(container.name), container.open() as (stream, _):
+        magic = stream.read(4)
+    if magic[:2] == b"\x1f\x8b":
+        _refuse("nested_archive", "this is an archive within an archive; unpack it first", container.name)
+    if magic != b"PK\x03\x04":
+        yield from _open_text(container, how)
+        return
+    with _explained(container.name), container.seekable() as stream, zipfile.ZipFile(stream) as archive:
+        members = archive.infolist()
+    if "[Content_Types].xml" not in {m.filename for m in members}:
+        _refuse("nested_archive", "this is an archive within an archive; unpack it first", container.name)
+    _check_workbook(members, container.name)
+    yield from _open_xlsx(container, how)
+
+
+def _open_text(container: _Container, how: _How) -> Iterator[RawTable]:
+    max_line_bytes, synonyms = how.max_line_bytes, how.synonyms
     probe = _probe(container, max_line_bytes)
     encoding = probe.encoding or "utf-8"
     if probe.format == "json":
@@ -669,6 +977,7 @@ def _open_text(container: _Container, max_line_bytes: int, synonyms: Synonyms) -
         kind="csv",
         encoding=encoding,
         delimiter=source.delimiter,
+        header_row=how.header_row(None),
     )
 
 
@@ -705,19 +1014,47 @@ def _open_json(container: _Container, encoding: str, max_element: int, synonyms:
     )
 
 
-def _open_xlsx(path: Path, synonyms: Synonyms) -> Iterator[RawTable]:
-    with _workbook(path, path.name) as book:
-        names = [s.title for s in book.worksheets]
+def _open_xlsx(container: _Container, how: _How) -> Iterator[RawTable]:
+    from openpyxl.utils.datetime import CALENDAR_MAC_1904
+
+    with _workbook(container) as book:
+        sheets = [(s.title, s.sheet_state == "visible", _shape(book, s, container.name)) for s in book.worksheets]
+        days_from_1904 = book.epoch == CALENDAR_MAC_1904
+    hidden = [title for title, visible, _ in sheets if not visible]
+    shown = [(title, shape) for title, visible, shape in sheets if visible]
     empty = True
-    for name in names:
-        source = _XlsxSource(path, path.name, name)
-        head = list(itertools.islice(source.rows(None), _HEADER_SEARCH_ROWS))
-        if not any(_filled(c) for row in head for c in row.cells):
-            continue
-        empty = False
-        yield _table(path, path.name, source, head, synonyms, kind="xlsx", sheet=name)
+
+    def tables() -> Iterator[Iterator[RawTable]]:
+        nonlocal empty
+        for name, shape in shown:
+            source = _XlsxSource(container, name, shape)
+            head = list(itertools.islice(source.rows(None), _HEADER_SEARCH_ROWS))
+            if any(_filled(c) for row in head for c in row.cells):
+                first, empty = empty, False
+                yield _sheet(source, head, hidden if first else (), days_from_1904, how)
+
+    yield from _each(tables())
+    if empty and hidden:
+        message = f"every sheet with content is hidden ({', '.join(hidden)}); unhide those that count"
+        _refuse("empty_file", message, container.name)
     if empty:
-        _refuse("empty_file", "no sheet of the workbook has any content", path.name)
+        _refuse("empty_file", "no sheet of the workbook has any content", container.name)
+
+
+def _sheet(
+    source: _XlsxSource, head: Sequence[Row], hidden: Sequence[str], days_from_1904: bool, how: _How
+) -> Iterator[RawTable]:
+    container, name = source.container, source.sheet
+    table = _table(
+        container.path, container.name, source, head, how.synonyms, kind="xlsx", sheet=name,
+        header_row=how.header_row(name),
+    )  # fmt: skip
+    table.days_from_1904 = days_from_1904
+    if source.shape.hidden:
+        table.note(f"{source.shape.hidden} hidden rows are read like the others")
+    for title in hidden:
+        table.note(f"the sheet {title!r} is hidden and not read; unhide it if it counts")
+    yield table
 
 
 def _table(
@@ -731,9 +1068,15 @@ def _table(
     sheet: str | None = None,
     encoding: str | None = None,
     delimiter: str | None = None,
+    header_row: int | None = None,
 ) -> RawTable:
-    at = _header_index(head, synonyms)
-    header = head[at]
+    at = next((i for i, row in enumerate(head) if row.number == header_row), None)
+    if header_row is not None and at is None:
+        message = f"there is no row {header_row} among the first {len(head)}, where the mapping says the headers are"
+        _refuse("bad_mapping", message, file, sheet=sheet)
+    if at is None:
+        at = _header_index(head, synonyms)
+    header, at = _whole_header(head, at, synonyms)
     columns = _columns(header.cells)
     for column in columns:
         if reason := mojibake(column.name):
@@ -788,6 +1131,38 @@ def _header_index(head: Sequence[Row], synonyms: Synonyms) -> int:
     if scores and max(scores) == 1:
         return scores.index(1)
     return next((i for i, row in enumerate(head) if any(_filled(c) for c in row.cells)), 0)
+
+
+def _whole_header(head: Sequence[Row], at: int, synonyms: Synonyms) -> tuple[Row, int]:
+    """The header with what stands in a second row of it: groups (``Delivery``) above columns (``Impr.``, ``Clicks``).
+
+    Returns:
+        The cells of both rows as one, and where the row stands below which the data begin.
+    """
+    header = head[at]
+
+    def known(cell: Cell) -> bool:
+        return isinstance(cell, str) and _filled(cell) and synonyms.is_known(cell)
+
+    if at + 1 < len(head):
+        below = head[at + 1]
+        new = {i: c for i, c in enumerate(below.cells) if _filled(c)}
+        width = max(len(header.cells), len(below.cells))
+        same = [i < len(header.cells) and header.cells[i] == c for i, c in new.items()]
+        grouped = any(same) or any(i >= len(header.cells) or not _filled(header.cells[i]) for i in range(width))
+        if len(new) >= 2 and grouped and not all(same) and all(known(c) for c in new.values()):
+            joined = [new.get(i, header.cells[i] if i < len(header.cells) else None) for i in range(width)]
+            return Row(below.number, joined), at + 1
+    if at > 0:
+        above = head[at - 1].cells
+        gaps = {i for i, c in enumerate(above) if known(c) and (i >= len(header.cells) or not _filled(header.cells[i]))}
+        if gaps:
+            width = max(len(header.cells), max(gaps) + 1)
+            joined = [
+                above[i] if i in gaps else header.cells[i] if i < len(header.cells) else None for i in range(width)
+            ]
+            return Row(header.number, joined), at
+    return header, at
 
 
 def _is_label(cell: Cell) -> bool:
