@@ -2,7 +2,7 @@
 
 The export holds every rule, and a row for each thing that lacks an event or tactic, the costliest first, with the best
 suggestion beside it. Who edits fills in ``event`` or ``tactic``, or ``yes`` under ``ignore``, and hands the file in. A
-row with none of the three is no rule: it is passed over, or takes away the rule it was. Importing again changes nothing.
+row with none of the three is no rule: it is passed over, or takes away the rule it was. Reading it twice is as once.
 
 CSV is made for spreadsheet programs: ids keep all their digits (``="120210000000000001"``), a name that begins like a
 formula is marked with an apostrophe, and the file may come back in any encoding, with any delimiter, or as XLSX.

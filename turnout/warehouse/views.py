@@ -34,6 +34,18 @@ hours, results). These rules decide between them; every consumer reads the views
       are scaled down so that they never add past the event's own count; claims give way first.
     * NULL is unknown and stays unknown. A sheet's figure that is missing in one of several rows of a tactic makes the
       tactic's figure unknown; platforms leave out zeros, so theirs are summed over what is there.
+``claim_reconciliation``
+    What platforms claim beside what is counted: one row per event, tactic and source; ``source`` is empty for a tactic
+    that no platform reports on, ``tactic_id`` NULL for campaigns of the event whose tactic is unknown. ``claimed`` and
+    its words (``claimed_registrations``, ``claimed_leads``, ``claimed_conversions``), ``campaigns`` and
+    ``spend_platform`` are the source's. ``counted`` is the tactic's figure of ``event_tactic``, shared out by claims
+    where several sources report on it (NULL where they claim nothing to share by): it adds up to that figure, and never
+    past ``event_registrations``. ``difference`` is claimed - counted. Columns beginning with ``tactic_`` are the
+    tactic's, those with ``event_`` the event's: repeated on each of its rows.
+``account_overlap``
+    Campaigns that two accounts of one source both report, by id or name, on the same days: ``days`` of them, on
+    ``same_days`` with the same impressions and clicks and, but for rounding, spend, which is then very likely one
+    campaign counted twice; ``spend_twice`` is what these days cost, in the base currency.
 ``event_summary``
     One row per event: registrations, how many of them the tactics brought, the rest (organic and unknown origin),
     attendees and show-up rate.
@@ -79,17 +91,20 @@ WITH period AS (
     )
 ), ad AS (
     SELECT organisation, source, account, campaign_id, date, period_end, impressions, clicks, spend_base,
-           coalesce(registrations, nullif(leads, 0), conversions, leads) AS registrations_claimed
+           coalesce(registrations, nullif(leads, 0), conversions, leads) AS registrations_claimed,
+           registrations, leads, conversions
     FROM {SCHEMA}.ad_performance
     WHERE period_end = date
     UNION ALL
     SELECT a.organisation, a.source, a.account, a.campaign_id, a.date, a.period_end, a.impressions, a.clicks,
-           a.spend_base, coalesce(a.registrations, nullif(a.leads, 0), a.conversions, a.leads)
+           a.spend_base, coalesce(a.registrations, nullif(a.leads, 0), a.conversions, a.leads),
+           a.registrations, a.leads, a.conversions
     FROM {SCHEMA}.ad_performance a
     JOIN counted USING (organisation, source, account, campaign_id, date, period_end)
 )
 SELECT ad.organisation, ad.source, ad.account, ad.campaign_id, c.tactic_id, c.event_id, ad.date, ad.period_end,
-       ad.impressions, ad.clicks, ad.spend_base, ad.registrations_claimed
+       ad.impressions, ad.clicks, ad.spend_base, ad.registrations_claimed,
+       ad.registrations, ad.leads, ad.conversions
 FROM ad
 LEFT JOIN {SCHEMA}.campaign c USING (organisation, source, account, campaign_id)
 """
@@ -370,7 +385,10 @@ SELECT organisation, event_id, tactic_id, event_date, segment_id, format,
             WHEN ads_spend IS NOT NULL THEN 'platform_period'
             WHEN sheet_spend IS NOT NULL THEN 'tactic_result'
             WHEN reported_spend IS NOT NULL THEN 'outcome' END AS spend_basis,
-       first_date, is_simulated
+       first_date, is_simulated, ads_spend AS spend_platform, sheet_spend AS spend_sheet,
+       CASE WHEN confirmed > 0 AND origin_known >= confirmed * {ORIGIN_KNOWN_SHARE} THEN coalesce(attributed, 0)
+            ELSE attributed END AS registrations_listed,
+       coalesce(stated, reported) AS registrations_stated, event_registrations
 FROM room
 """
 
@@ -420,6 +438,118 @@ SELECT organisation, event_id, event_date, segment_id, format, price_base, regis
 FROM told
 """
 
+_CLAIM_RECONCILIATION = f"""
+WITH told AS (
+    -- stacked, not joined, for the same reason as in event_tactic
+    SELECT 'claim' AS what, organisation, event_id, tactic_id, source,
+           count(DISTINCT (account, campaign_id)) AS campaigns, sum(registrations_claimed) AS claimed,
+           sum(registrations) AS claimed_registrations, sum(leads) AS claimed_leads,
+           sum(conversions) AS claimed_conversions, sum(spend_base) AS spend_platform,
+           NULL::numeric AS tactic_registrations, NULL AS tactic_basis, NULL::numeric AS tactic_listed,
+           NULL::numeric AS tactic_stated, NULL::numeric AS tactic_spend_sheet,
+           NULL::numeric AS event_registrations, NULL AS event_basis, NULL::date AS event_date,
+           NULL::boolean AS is_simulated
+    FROM {SCHEMA}.ad_counted
+    WHERE event_id IS NOT NULL
+    GROUP BY organisation, event_id, tactic_id, source
+    UNION ALL
+    SELECT 'tactic', organisation, event_id, tactic_id, '', NULL, NULL, NULL, NULL, NULL, NULL,
+           registrations, registrations_basis, registrations_listed, registrations_stated, spend_sheet,
+           NULL, NULL, NULL, NULL
+    FROM {SCHEMA}.event_tactic
+    UNION ALL
+    SELECT 'event', organisation, event_id, NULL, '', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+           registrations, registrations_basis, event_date, is_simulated
+    FROM {SCHEMA}.event_summary
+), whole AS (
+    SELECT what, organisation, event_id, tactic_id, source, campaigns, claimed, claimed_registrations, claimed_leads,
+           claimed_conversions, spend_platform,
+           count(*) FILTER (WHERE what = 'claim') OVER tactic AS sources,
+           sum(claimed) OVER tactic AS tactic_claimed,
+           max(tactic_registrations) OVER tactic AS tactic_registrations,
+           max(tactic_basis) OVER tactic AS tactic_basis,
+           max(tactic_listed) OVER tactic AS tactic_listed,
+           max(tactic_stated) OVER tactic AS tactic_stated,
+           max(tactic_spend_sheet) OVER tactic AS tactic_spend_sheet,
+           sum(claimed) OVER event AS event_claimed,
+           max(event_registrations) OVER event AS event_registrations,
+           max(event_basis) OVER event AS event_basis,
+           max(event_date) OVER event AS event_date,
+           bool_or(is_simulated) OVER event AS is_simulated
+    FROM told
+    WINDOW event AS (PARTITION BY organisation, event_id), tactic AS (PARTITION BY organisation, event_id, tactic_id)
+), shared AS (
+    SELECT *,
+           CASE WHEN sources <= 1 THEN tactic_registrations
+                WHEN tactic_claimed > 0 THEN tactic_registrations * claimed / tactic_claimed END AS counted
+    FROM whole
+    WHERE (what = 'claim' OR what = 'tactic' AND sources = 0) AND event_date IS NOT NULL
+)
+SELECT organisation, event_id, event_date, tactic_id, source, campaigns,
+       claimed, claimed_registrations, claimed_leads, claimed_conversions, counted, tactic_basis AS counted_basis,
+       claimed - counted AS difference, spend_platform,
+       tactic_claimed, tactic_registrations, tactic_listed, tactic_stated, tactic_spend_sheet,
+       event_claimed, event_registrations, event_basis, is_simulated
+FROM shared
+"""
+
+_ACCOUNT_OVERLAP = f"""
+WITH pair AS (
+    SELECT a.organisation, a.source, a.account AS account_a, b.account AS account_b, a.campaign_id AS campaign_a,
+           b.campaign_id AS campaign_b, a.name
+    FROM {SCHEMA}.campaign a
+    JOIN {SCHEMA}.campaign b ON b.organisation = a.organisation AND b.source = a.source AND b.name = a.name
+     AND b.account > a.account AND b.first_seen <= a.last_seen AND b.last_seen >= a.first_seen
+    UNION
+    SELECT a.organisation, a.source, a.account, b.account, a.campaign_id, b.campaign_id, a.name
+    FROM {SCHEMA}.campaign a
+    JOIN {SCHEMA}.campaign b ON b.organisation = a.organisation AND b.source = a.source
+     AND b.campaign_id = a.campaign_id
+     AND b.account > a.account AND b.first_seen <= a.last_seen AND b.last_seen >= a.first_seen
+), fact AS (
+    SELECT f.organisation, f.source, f.account, f.campaign_id, f.date, f.period_end, sum(f.impressions) AS impressions,
+           sum(f.clicks) AS clicks, sum(f.spend) AS spend, sum(f.spend_base) AS spend_base
+    FROM {SCHEMA}.ad_performance f
+    WHERE (f.organisation, f.source, f.account, f.campaign_id) IN (
+        SELECT organisation, source, account_a, campaign_a FROM pair
+        UNION ALL
+        SELECT organisation, source, account_b, campaign_b FROM pair
+    )
+    GROUP BY f.organisation, f.source, f.account, f.campaign_id, f.date, f.period_end
+), side AS (
+    -- the account whose row covers the longer time is compared with the other's rows of that time
+    SELECT organisation, source, account_a AS account, campaign_a AS campaign_id, account_b AS other_account,
+           campaign_b AS other_campaign, account_a, account_b, campaign_a, campaign_b, name, false AS swapped
+    FROM pair
+    UNION ALL
+    SELECT organisation, source, account_b, campaign_b, account_a, campaign_a, account_a, account_b, campaign_a,
+           campaign_b, name, true
+    FROM pair
+), met AS (
+    SELECT s.organisation, s.source, s.account_a, s.account_b, s.campaign_a, s.campaign_b, s.name, f.date, f.period_end,
+           f.spend_base,
+           coalesce(sum(o.impressions) = f.impressions, true) AND coalesce(sum(o.clicks) = f.clicks, true)
+           -- one export rounds amounts, another gives millionths
+           AND coalesce(abs(sum(o.spend) - f.spend) <= f.spend * 0.01 + 0.01, true)
+           AND coalesce(greatest(f.impressions, f.clicks, f.spend) > 0, false)
+           AND coalesce(greatest(sum(o.impressions), sum(o.clicks), sum(o.spend)) > 0, false) AS same
+    FROM side s
+    JOIN fact f ON f.organisation = s.organisation AND f.source = s.source AND f.account = s.account
+     AND f.campaign_id = s.campaign_id
+    JOIN fact o ON o.organisation = s.organisation AND o.source = s.source AND o.account = s.other_account
+     AND o.campaign_id = s.other_campaign AND o.date >= f.date AND o.period_end <= f.period_end
+     AND (o.period_end - o.date < f.period_end - f.date OR NOT s.swapped)
+    GROUP BY s.organisation, s.source, s.account_a, s.account_b, s.campaign_a, s.campaign_b, s.name, f.account, f.date,
+             f.period_end, f.impressions, f.clicks, f.spend, f.spend_base
+)
+SELECT organisation, source, account_a, account_b, campaign_a, campaign_b, name,
+       sum(period_end - date + 1) AS days, coalesce(sum(period_end - date + 1) FILTER (WHERE same), 0) AS same_days,
+       min(date) AS first_day, max(period_end) AS last_day,
+       sum(spend_base) AS spend_base, sum(spend_base) FILTER (WHERE same) AS spend_twice
+FROM met
+GROUP BY organisation, source, account_a, account_b, campaign_a, campaign_b, name
+"""
+
 _SEGMENT_DAILY = f"""
 WITH fact AS (
     SELECT r.organisation, e.category AS segment_id, r.date, sum(r.quantity) AS registrations
@@ -448,6 +578,8 @@ VIEWS: dict[str, str] = {
     "tactic_daily": _TACTIC_DAILY,
     "event_tactic": _EVENT_TACTIC,
     "event_summary": _EVENT_SUMMARY,
+    "claim_reconciliation": _CLAIM_RECONCILIATION,
+    "account_overlap": _ACCOUNT_OVERLAP,
     "segment_daily": _SEGMENT_DAILY,
 }
 
