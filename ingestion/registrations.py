@@ -87,6 +87,8 @@ _HEARD = re.compile(
     re.IGNORECASE,
 )
 
+#: 山田さんの紹介, Ms. Smith told me: of such a label only the tactic is kept.
+_PERSON = re.compile(r"\S(?:さん|さま|様|氏|先生|殿|くん|君|ちゃん)|\b(?:Mr|Mrs|Ms|Dr|Prof)\b\.?\s", re.IGNORECASE)
 _LUMA_EVENT = re.compile(r"\b(evt-[A-Za-z0-9]{6,})\b")
 _DIGIT = re.compile(r"\d")
 #: Instead of a person, connpass writes this for everybody who has left it.
@@ -246,7 +248,14 @@ class Registrations(Layout):
 
     @staticmethod
     def _with_question(table: RawTable, match: Match) -> Match:
-        """Add the form's question about where somebody heard of the event, if there is one."""
+        """Add the form's question about where somebody heard of the event, if there is one.
+
+        A list's only origin may be such a question: what people wrote there is no label of a system.
+        """
+        origin = match.fields.get("source")
+        if origin is not None and "heard" not in match.fields and _HEARD.search(origin.name):
+            others = {name: column for name, column in match.fields.items() if name != "source"}
+            return replace(match, fields={**others, "heard": origin})
         taken = {column.index for column in match.fields.values()}
         question = next((c for c in table.columns if c.index not in taken and _HEARD.search(c.name)), None)
         return match if question is None else replace(match, fields={**match.fields, "heard": question})
@@ -586,6 +595,8 @@ class Registrations(Layout):
             label = _address(source) or _address(_good(values.get("referrer")))
             if label is None:
                 label = self._answer(_good(values.get("heard")), reading)
+            elif _PERSON.search(label):
+                label = match_label(label)
         return None if label is None else scrub(label)[:500]
 
     @staticmethod
@@ -593,7 +604,7 @@ class Registrations(Layout):
         """An answer of a form: kept where it is one to choose from, else only the tactic it names, if it does."""
         if answer is None:
             return None
-        if reading.facts.answers[answer] >= COMMON_ANSWER or is_organic(answer):
+        if is_organic(answer) or (reading.facts.answers[answer] >= COMMON_ANSWER and not _PERSON.search(answer)):
             return answer
         tactic = match_label(answer)
         reading.dropped_answers += tactic is None
