@@ -183,11 +183,12 @@ def running() -> Iterator[tuple[SendGridServer, str]]:
             if fault is not None and fault.kind == "hang":
                 time.sleep(1.5)
             elif fault is not None and fault.kind == "status":
-                status, body, extra = fault.status, fault.body, fault.headers
+                status, body, extra = fault.status, fault.body, dict(fault.headers)
             elif fault is not None and fault.kind == "text":
                 body = fault.body
             content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
-            self.send_response(status)
+            self.send_response_only(status)
+            extra.setdefault("Date", self.date_time_string())
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(content)))
             for name, value in extra.items():

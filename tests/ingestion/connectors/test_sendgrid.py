@@ -213,12 +213,12 @@ def test_a_rate_limit_is_waited_for_until_the_moment_sendgrid_names(platform):
 
 
 def test_a_rate_limit_is_measured_by_sendgrids_clock_not_ours(platform):
-    there = time.time() - 5_000
+    there = time.time() + 5_000
     headers = {"X-RateLimit-Reset": str(int(there) + 20), "Date": formatdate(there, usegmt=True)}
     platform.faults.append(Fault(STATS, status=429, body={}, headers=headers))
     connector = connect(platform)
     read(connector)
-    assert 1 <= connector.waits[0] <= 21
+    assert 18 <= connector.waits[0] <= 21
 
 
 def test_a_rate_limit_beyond_all_patience_is_left_to_the_scheduler(platform):
