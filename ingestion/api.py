@@ -380,7 +380,9 @@ def _load_file(job: _Job, file: _File, staged: Sequence[StagedTable]) -> list[Fi
     with job.engine.connect() as connection, connection.begin() as transaction:
         rates = DatedRates.load(connection, job.settings)
         reports = [
-            load(connection, one, job.origin(file, one.table.stated.generated), gate=job.gate, rates=rates)
+            load(
+                connection, one, job.origin(file, one.table.stated.generated), gate=job.gate, rates=rates, beside=staged
+            )
             for one in staged
         ]
         if not file.problems:

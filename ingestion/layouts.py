@@ -16,7 +16,12 @@ from datetime import date
 from functools import cached_property, lru_cache
 from typing import Any
 
-from ingestion.headers import Synonyms, load_synonyms
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingestion.blocks import can_block, cell_blocks
+from ingestion.headers import Synonyms, header_key, load_synonyms
+from ingestion.lookalikes import lookalike
 from ingestion.personal import identity_salt, scrub
 from ingestion.reading import Column, RawTable, Row
 from ingestion.records import Outcome, Rejected
@@ -57,6 +62,7 @@ class Context:
         account: of rows whose file names none: the inbox folder, or the caller's choice.
         event: the event a registration list belongs to where the list does not say.
         today: for checks of plausible dates; ``None`` is the current day.
+        is_part: set by a layout whose table is one part of its list, the other sheets of the file being the rest.
         event_days: what a list calls its event → days of the events the warehouse knows by that, in order.
         warnings: a layout adds what a user should know of the whole table.
     """
@@ -67,6 +73,7 @@ class Context:
     synonyms: Synonyms = field(default_factory=load_synonyms)
     today: date | None = None
     event_days: Callable[[str], Sequence[date]] | None = None
+    is_part: bool = False
     warnings: list[str] = field(default_factory=list)
 
     @cached_property
@@ -88,6 +95,20 @@ class Match:
     fields: Mapping[str, Column]
     missing: tuple[str, ...]
     score: float
+
+
+@dataclass(frozen=True)
+class Block:
+    """Outcomes of consecutive rows.
+
+    Attributes:
+        records: rows for the layout's table, which holds facts: columns of the warehouse's types
+            (:func:`ingestion.staging.arrow_type`), and ``source_row``.
+        outcomes: of the other rows, in order; records among them are merged with those above by ``source_row``.
+    """
+
+    records: pa.Table
+    outcomes: Sequence[Outcome]
 
 
 @dataclass(frozen=True)
@@ -133,6 +154,16 @@ class Layout(ABC):
         Raises:
             InputError: the table as a whole cannot be used.
         """
+
+    def read_blocks(self, table: RawTable, context: Context) -> Iterator[Block] | None:
+        """Like :meth:`read`, some thousand rows at a time, with those that become records as columns.
+
+        ``None`` where the layout, or this table, is read row by row only.
+
+        Raises:
+            InputError: the table as a whole cannot be used; raised here or while the blocks are taken.
+        """
+        return None
 
     def time_zone(self, table: RawTable, context: Context) -> str:
         """The zone the table's days are in: what it states, else the installation's."""
@@ -204,9 +235,12 @@ def recognise(
 
     Raises:
         InputError: ``missing_column`` when the closest layout lacks a required column, ``unknown_layout`` when nothing
-            comes close. The message names the columns found and those needed.
+            comes close; ``bulk_sheet``, ``partial_report`` or ``chart`` for what only resembles a report. The message
+            names the columns found and those needed.
     """
     synonyms = synonyms or load_synonyms()
+    if (reason := lookalike(table, synonyms)) is not None:
+        raise InputError([reason])
     matches = [
         (layout, match)
         for layout in all_layouts()
@@ -230,8 +264,8 @@ def recognise(
     raise InputError([
         table.problem(
             "unknown_layout",
-            f"the columns are of no known report ({found}); `turnout ingest --explain` shows what each was taken for, "
-            "`turnout templates` writes sheets to fill in, and headers.yaml in the home folder adds names of columns",
+            f"the columns are of no known report ({found}); `turnout ingest --explain --write-mapping draft.yaml` drafts "
+            "a mapping file that says what they are, `turnout templates` writes sheets to fill in",
             row=table.header_row,
         )
     ])  # fmt: skip
@@ -277,11 +311,11 @@ class Conventions:
 
     Attributes:
         order: field → whether ``3/4/2026`` is in March or April; ``None`` is unsettled.
-        mark: field → the decimal mark of the column.
+        mark: field → the decimal mark of the column; ``None`` where its cells use both.
     """
 
     order: Mapping[str, DateOrder | None]
-    mark: Mapping[str, DecimalMark]
+    mark: Mapping[str, DecimalMark | None]
 
 
 def learn(
@@ -295,7 +329,8 @@ def learn(
     """Read the whole table once and settle date order and decimal mark of each column.
 
     Args:
-        hint: the date order known of this platform in this language, used where nothing else speaks.
+        hint: the date order known of this platform in this language, used where nothing else speaks. What a mapping
+            file says goes before everything.
         also: called with every row, for what a layout wants to know beforehand itself.
 
     Raises:
@@ -303,26 +338,45 @@ def learn(
     """
     date_columns = [(name, column.index, DateColumn()) for name, column in dates.items()]
     number_columns = [(name, column.index, NumberColumn()) for name, column in numbers.items()]
-    for row in table.rows():
-        cells = row.cells
-        width = len(cells)
-        for _, index, known_dates in date_columns:
-            if index < width:
-                known_dates.add(cells[index])
-        for _, index, known_numbers in number_columns:
-            if index < width:
-                known_numbers.add(cells[index])
-        if also is not None:
-            also(row)
+    by_index: list[tuple[int, DateColumn | NumberColumn]] = [(i, k) for _, i, k in (*date_columns, *number_columns)]
+    if also is None and can_block(table):
+        _learn_blocks(table, by_index)
+    else:
+        for row in table.rows():
+            cells = row.cells
+            width = len(cells)
+            for index, known_column in by_index:
+                if index < width:
+                    known_column.add(cells[index])
+            if also is not None:
+                also(row)
+    settled = table.settled
     order: dict[str, DateOrder | None] = {}
     for name, index, known in date_columns:
+        if settled.date_order is not None:
+            order[name] = settled.date_order
+            continue
         try:
             order[name] = known.decide(table.language, table.stated.period, hint)
         except CellError as error:
             title = table.columns[index].title
             raise InputError([table.problem(error.code, error.message, column=title)]) from error
     fallback = language_mark(table.language)
-    return Conventions(order, {name: known.decide(fallback) for name, _, known in number_columns})
+    mark = {name: settled.decimal_mark or known.decide(fallback) for name, _, known in number_columns}
+    return Conventions(order, mark)
+
+
+def _learn_blocks(table: RawTable, by_index: Sequence[tuple[int, DateColumn | NumberColumn]]) -> None:
+    """Show each column its cells, equal ones together."""
+    for block in cell_blocks(table, {index for index, _ in by_index}):
+        for index, known in by_index:
+            if index in block.columns:
+                counts = pc.value_counts(block.columns[index])
+                for cell, times in zip(counts.field(0).to_pylist(), counts.field(1).to_pylist(), strict=True):
+                    known.add(cell, times)
+            for row in block.others:
+                if index < len(row.cells):
+                    known.add(row.cells[index])
 
 
 @lru_cache(maxsize=1)
@@ -344,6 +398,40 @@ def is_blank(cell: Cell) -> bool:
 def is_empty(cell: Cell) -> bool:
     """Whether a cell says nothing: blank, or dashes."""
     return cell is None or (isinstance(cell, str) and is_unknown(cell))
+
+
+def name_twins(table: RawTable, family: str, fields: Mapping[str, Column], synonyms: Synonyms) -> None:
+    """Note every column that means the same as another one, and which of them is used."""
+    for column in table.columns:
+        name = synonyms.field(family, column.name)
+        if name is None or name not in fields or fields[name].index == column.index:
+            continue
+        table.note(f"the column {column.title!r} means the same as {fields[name].title!r}, which is used")
+
+
+def repeats_header(table: RawTable, row: Row) -> bool:
+    """Whether a row is the header once more, as tables that were put one below the other have it."""
+    filled = [(i, c) for i, c in enumerate(row.cells) if not is_blank(c)]
+    columns = table.columns
+    return len(filled) >= 2 and all(
+        isinstance(c, str) and i < len(columns) and header_key(c) == columns[i].key for i, c in filled
+    )
+
+
+#: The days between the beginnings of the two calendars of workbooks.
+_FROM_1900_TO_1904 = 1_462
+
+
+def dated_cell(table: RawTable, parse: Callable[[Cell], Any]) -> Callable[[Cell], Any]:
+    """``parse`` for a column of dates of ``table``: plain numbers count from 1904 where the workbook does."""
+    if not table.days_from_1904:
+        return parse
+
+    def shifted(cell: Cell) -> Any:
+        bare = isinstance(cell, int | float) and not isinstance(cell, bool) and cell < 100_000
+        return parse(cell + _FROM_1900_TO_1904 if bare else cell)  # type: ignore[operator]
+
+    return shifted
 
 
 def too_wide(table: RawTable, row: Row) -> Rejected | None:

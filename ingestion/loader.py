@@ -65,6 +65,9 @@ REPORTED_PROBLEMS = 100
 
 _SIX_PLACES = Decimal("0.000001")
 
+#: More lines than a sheet has rows.
+_LINES_OF_A_PART = 2_000_000
+
 #: Fact table → the column that splits an account's partition further.
 _SUBSCOPE = {"ad_performance": None, "email_performance": "category", "registration": "event_label"}
 
@@ -306,21 +309,49 @@ class _Load:
     quarantine: list[dict[str, Any]] = field(default_factory=list)
     #: Keys of refused rows: what the warehouse has of them stays.
     kept_keys: set[str] = field(default_factory=set)
+    #: Parts of one list (a sheet each for the confirmed, the cancelled …), this one among them: they do not replace one
+    #: another.
+    parts: Sequence[StagedTable] = ()
 
     @property
     def source(self) -> str:
         return self.staged.layout.source
 
+    @property
+    def first_line(self) -> int:
+        """Lines of the table's rows begin after this, so that the parts of one list fit beside each other."""
+        return next((n for n, part in enumerate(self.parts) if part is self.staged), 0) * _LINES_OF_A_PART
 
-def load(connection: Connection, staged: StagedTable, origin: Origin, *, gate: Gate, rates: DatedRates) -> FileReport:
+    def written_now(self, target: Table) -> sa.ColumnElement[bool]:
+        """Rows that this load wrote, or that those of the list's other parts did."""
+        own = target.c.file_id.is_not_distinct_from(self.lineage)
+        if self.parts:
+            ids = [lineage_of(self.origin.path, p.table.sheet, p.table.file) for p in self.parts]
+            own = sa.or_(own, sa.func.coalesce(target.c.file_id, "").in_(ids))
+        return sa.and_(target.c.run_id == self.origin.run_id, own)
+
+
+def load(
+    connection: Connection,
+    staged: StagedTable,
+    origin: Origin,
+    *,
+    gate: Gate,
+    rates: DatedRates,
+    beside: Sequence[StagedTable] = (),
+) -> FileReport:
     """Load one staged table within the caller's transaction; partitions of its months must exist.
+
+    Args:
+        beside: the tables of the same file. Those that are parts of one list add to each other.
 
     Raises:
         LostRowsError: rows in are not rows out. Roll back.
         sqlalchemy.exc.SQLAlchemyError, psycopg.Error: the database refuses. Roll back.
     """
     lineage = lineage_of(origin.path, staged.table.sheet, staged.table.file)
-    state = _Load(connection, staged, origin, gate, rates, lineage)
+    beside = [s for s in beside if s.context.is_part] if staged.context.is_part else ()
+    state = _Load(connection, staged, origin, gate, rates, lineage, parts=beside)
     # One loader per source at a time: the order of files is then the order of their effects.
     lock_account(connection, origin.organisation, state.source, "*")
     _protect_rejected(state)
@@ -510,7 +541,7 @@ def _check_facts(state: _Load, target: Table, rows: pa.Table) -> _Part:
     rows = facts.with_account(rows, state.staged.context.account)
     keys = Keys.of(rows, _SUBSCOPE[target.name])
     is_period = facts.covers_days(rows) if target is wh.ad_performance else np.zeros(len(rows), dtype=bool)
-    rows = facts.put(rows, "line", pa.array(keys.lines(is_period)))
+    rows = facts.put(rows, "line", pa.array(keys.lines(is_period) + state.first_line))
     if "is_partial" in target.c:
         today = state.origin.fetched_at.astimezone(ZoneInfo(state.staged.time_zone)).date()
         rows = facts.put(rows, "is_partial", facts.not_before(rows, today))
@@ -594,6 +625,8 @@ def _delete(
         condition.append(target.c[subscope] == values.c.subscope)
     if target is wh.ad_performance:
         condition.append((target.c.period_end > target.c.date) if period else (target.c.period_end == target.c.date))
+    if state.parts:
+        condition.append(sa.not_(state.written_now(target)))
     campaign = target.c.campaign_id if target is wh.ad_performance else sa.null()
     gone = sa.delete(target).where(*condition).returning(target.c.file_id, campaign.label("campaign")).cte("gone")
     grouped = sa.select(gone.c.file_id, sa.func.count(), sa.func.array_agg(gone.c.campaign.distinct())).group_by(
@@ -609,7 +642,9 @@ def _clear_rest(state: _Load, target: Table) -> None:
     """Empty the days the file covers without a row: they have none any more."""
     stated = state.staged.table.stated.period
     if target is wh.registration:
-        first, last = state.staged.first_day, state.staged.last_day
+        spans = [(s.first_day, s.last_day) for s in (state.staged, *state.parts)]
+        first = min((begins for begins, _ in spans if begins is not None), default=None)
+        last = max((ends for _, ends in spans if ends is not None), default=None)
         assert first is not None, "a file with rows to load has a first day"
         assert last is not None
         covered = dict.fromkeys(state.scopes, _clipped((first, last), state.origin.window))
@@ -627,9 +662,7 @@ def _clear_rest(state: _Load, target: Table) -> None:
             target.c.source == state.source,
             target.c.account == account,
             target.c.date.between(*span),
-            sa.not_(
-                sa.and_(target.c.run_id == state.origin.run_id, target.c.file_id.is_not_distinct_from(state.lineage))
-            ),
+            sa.not_(state.written_now(target)),
         ]
         if subscope is not None:
             condition.append(target.c[subscope] == sub)

@@ -274,6 +274,7 @@ class Registrations(Layout):
         match = self.recognise(table, context.synonyms)
         assert match is not None, "read is called on a table that recognise accepted"
         reading = self._reading(table, match.fields, context)
+        context.is_part = reading.sheet_state is not None
         self._look(reading)
         for row in table.rows():
             yield self._row(row, reading)
