@@ -5,26 +5,33 @@ The platforms' own modules say which columns they have, what a result is, and in
 
 from __future__ import annotations
 
+import calendar
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
+from ingestion.ads_blocks import read_blocks
+from ingestion.blocks import can_block
 from ingestion.headers import Synonyms
 from ingestion.layouts import (
+    Block,
     Context,
     Conventions,
     Layout,
     Match,
     Parser,
+    dated_cell,
     is_blank,
     is_empty,
     is_total_word,
     learn,
+    name_twins,
     problem_of,
+    repeats_header,
     too_wide,
 )
 from ingestion.reading import Column, RawTable, Row
@@ -34,20 +41,30 @@ from ingestion.values import (
     Cell,
     CellError,
     DateOrder,
+    DecimalMark,
     parse_count,
     parse_date,
     parse_money,
+    parse_month,
     parse_number,
     parse_text,
+    parse_week,
 )
 from turnout.errors import InputError, Problem
 from turnout.identity import key_of, normalise_name
 
 #: Fields that say whose row it is. In a row of sums they are empty or say "total".
-IDENTITY = ("campaign", "campaign_id", "ad_group", "ad", "status", "account", "account_id", "day", "period_start")
+IDENTITY = (
+    "campaign", "campaign_id", "ad_group", "ad", "status", "account", "account_id", "day", "period_start", "week",
+    "month",
+)  # fmt: skip
+#: Fields that say when: any of the first four makes rows dated.
+DAYS = ("day", "period_start", "week", "month", "period_end")
 COUNTS = ("impressions", "clicks", "clicks_all")
 FRACTIONS = ("conversions", "results", "registrations", "leads")
 TEXTS = ("campaign", "ad_group", "ad", "campaign_type", "result_kind", "account")
+#: Columns an exporter writes twice itself, with the same content.
+_OFTEN_TWICE = frozenset(("currency", "status", "account", "account_id", "campaign_type"))
 _DAMAGED_ID = re.compile(r"^\d(?:[.,]\d+)?E\+?\d+$", re.IGNORECASE)
 _CURRENCY_WORDS = {
     "円": "JPY",
@@ -107,8 +124,20 @@ def parse_currency(cell: Cell) -> str | None:
     return code
 
 
+def _month(first: date | None) -> tuple[date, date] | None:
+    """A month's first and last day, of its first."""
+    return None if first is None else (first, first.replace(day=calendar.monthrange(first.year, first.month)[1]))
+
+
+def _within(span: tuple[date, date], period: tuple[date, date] | None) -> tuple[date, date]:
+    """The part of a week or month that lies in the period the report states: of the first and last it is a part."""
+    if period is None or span[1] < period[0] or span[0] > period[1]:
+        return span
+    return max(span[0], period[0]), min(span[1], period[1])
+
+
 @dataclass
-class _Columns:
+class Columns:
     """The columns of one table with their parsers, and what its rows are compared with."""
 
     index: Mapping[str, int]
@@ -117,6 +146,11 @@ class _Columns:
     words: Callable[[Cell], bool]
     empty: Callable[[Cell], bool]
     identity: tuple[int, ...]
+    #: Columns of amounts and fractions → their decimal mark.
+    mark: Mapping[str, DecimalMark]
+    counts: Sequence[str]
+    #: The id of a campaign whose report states none, by its name.
+    key: Callable[[str], str]
 
 
 class AdsLayout(Layout):
@@ -139,7 +173,7 @@ class AdsLayout(Layout):
 
     def has_day(self, match: Match) -> bool:
         """Whether the table's rows say their day."""
-        return "day" in match.fields or "period_start" in match.fields
+        return any(f in match.fields for f in DAYS[:4])
 
     def results(self, value: Callable[[str], Any], fields: Mapping[str, Column]) -> dict[str, Decimal | None]:
         """The platform's claims of one row: conversions, registrations, leads; unknown is ``None``."""
@@ -153,6 +187,20 @@ class AdsLayout(Layout):
         """Add what a user should know of the columns."""
 
     def read(self, table: RawTable, context: Context) -> Iterator[Outcome]:
+        fields, columns = self._begin(table, context)
+        for row in table.rows():
+            yield self._row(table, row, fields, columns, context)
+
+    def read_blocks(self, table: RawTable, context: Context) -> Iterator[Block] | None:
+        if not can_block(table):
+            return None
+        fields, columns = self._begin(table, context)
+        return read_blocks(
+            self, table, fields, columns, context, lambda row: self._row(table, row, fields, columns, context)
+        )
+
+    def _begin(self, table: RawTable, context: Context) -> tuple[Mapping[str, Column], Columns]:
+        """Settle what the columns hold."""
         match = self.recognise(table, context.synonyms)
         assert match is not None, "read is called on a table that recognise accepted"
         period = table.stated.period
@@ -166,24 +214,35 @@ class AdsLayout(Layout):
                 )
             ])  # fmt: skip
         fields = match.fields
+        name_twins(table, self.family, {f: c for f, c in fields.items() if f not in _OFTEN_TWICE}, context.synonyms)
         known = learn(
             table,
-            dates={f: c for f, c in fields.items() if f in ("day", "period_start", "period_end")},
+            dates={f: c for f, c in fields.items() if f in DAYS},
             numbers={f: c for f, c in fields.items() if f == "spend" or f in FRACTIONS},
             hint=self.date_hints.get(table.language or ""),
         )
-        columns = self._columns(fields, known, context)
+        columns = self._columns(table, fields, known, context)
         self.warn(fields, context)
         if "currency" not in fields and table.stated.currency is None:
             context.warnings.append(f"the report names no currency: {context.settings.currency} is assumed")
-        for row in table.rows():
-            yield self._row(table, row, fields, columns, context)
+        return fields, columns
 
-    def _columns(self, fields: Mapping[str, Column], known: Conventions, context: Context) -> _Columns:
+    def parsers(self, table: RawTable, fields: Mapping[str, Column], context: Context) -> Mapping[str, Parser]:
+        known = learn(
+            table,
+            dates={f: c for f, c in fields.items() if f in DAYS},
+            numbers={f: c for f, c in fields.items() if f == "spend" or f in FRACTIONS},
+            hint=self.date_hints.get(table.language or ""),
+        )
+        return self._columns(table, fields, known, context).parsers
+
+    def _columns(self, table: RawTable, fields: Mapping[str, Column], known: Conventions, context: Context) -> Columns:
         parsers: dict[str, Parser] = {}
         for name in fields:
-            if name in ("day", "period_start", "period_end"):
-                parsers[name] = Parser(lambda c, o=known.order[name]: parse_date(c, order=o, today=context.today))  # type: ignore[misc]
+            if name in DAYS:
+                parse = {"week": parse_week, "month": parse_month}.get(name, parse_date)
+                day = partial(parse, order=known.order[name], today=context.today)
+                parsers[name] = Parser(dated_cell(table, day))
             elif name in COUNTS:
                 parsers[name] = Parser(lambda c, n=name: parse_count(c, what=n))  # type: ignore[misc]
             elif name in FRACTIONS:
@@ -200,16 +259,24 @@ class AdsLayout(Layout):
         # An exporter's first column says "Total" whether or not it is one of those used.
         identity = tuple(dict.fromkeys((0, *(fields[f].index for f in IDENTITY if f in fields))))
         plan = [(name, fields[name].index, parser.cache, parser) for name, parser in parsers.items()]
-        return _Columns({f: c.index for f, c in fields.items()}, parsers, plan, words, Parser(is_empty), identity)
+        return Columns(
+            {f: c.index for f, c in fields.items()}, parsers, plan, words, Parser(is_empty), identity, known.mark,
+            COUNTS, campaign_key,
+        )  # fmt: skip
 
     def _row(
-        self, table: RawTable, row: Row, fields: Mapping[str, Column], columns: _Columns, context: Context
+        self, table: RawTable, row: Row, fields: Mapping[str, Column], columns: Columns, context: Context
     ) -> Outcome:
         cells = row.cells
         width = len(cells)
         name_at = columns.index["campaign"]
         name_cell = cells[name_at] if name_at < width else None
-        if columns.empty(name_cell) or columns.words(name_cell) or columns.words(cells[0]):
+        if (
+            columns.empty(name_cell)
+            or columns.words(name_cell)
+            or columns.words(cells[0])
+            or (name_cell == table.columns[name_at].name)
+        ):
             special = self._special(table, row, fields, columns)
             if special is not None:
                 return special
@@ -227,9 +294,10 @@ class AdsLayout(Layout):
                 problems.append(problem_of(table, row, fields[name], value))
                 value = None
             values[name] = value
-        day, end = self._period(table, values)
+        day, end = self.period(table, values)
         if day is None and not problems:
-            problems.append(self._missing(table, row, fields, "day" if "day" in fields else "period_start", "a day"))
+            name = next((f for f in DAYS[:4] if f in fields), "day")
+            problems.append(self._missing(table, row, fields, name, "a day"))
         elif day is not None and end is not None and end < day:
             problems.append(
                 table.problem("bad_period", f"the period ends {end}, before it starts {day}", row=row.number)
@@ -242,7 +310,7 @@ class AdsLayout(Layout):
         return Record(self.table, row.number, {"date": day, "period_end": end, **record})
 
     def _special(
-        self, table: RawTable, row: Row, fields: Mapping[str, Column], columns: _Columns
+        self, table: RawTable, row: Row, fields: Mapping[str, Column], columns: Columns
     ) -> Blank | Total | None:
         """A blank row or a row of sums, or ``None``: a row like any other, or a defective one."""
         cells = row.cells
@@ -250,9 +318,9 @@ class AdsLayout(Layout):
             return Blank(row.number)
         said = [i for i in columns.identity if i < len(cells) and columns.words(cells[i])]
         others = [i for i in columns.identity if i < len(cells) and i not in said and not is_empty(cells[i])]
-        day_at = {fields[f].index for f in ("day", "period_start") if f in fields}
-        if said and not [i for i in others if i not in day_at]:
-            return Total(row.number, str(cells[said[0]]).strip())
+        day_at = {fields[f].index for f in DAYS[:4] if f in fields}
+        if (repeated := repeats_header(table, row)) or (said and not [i for i in others if i not in day_at]):
+            return Total(row.number, "repeated header" if repeated else str(cells[said[0]]).strip())
         name_at = columns.index["campaign"]
         if name_at in said or not is_empty(cells[name_at] if name_at < len(cells) else None) or said:
             return None
@@ -265,7 +333,7 @@ class AdsLayout(Layout):
         has_figures = any(i < len(cells) and not is_empty(cells[i]) for i in metrics)
         return Total(row.number, "row without a campaign") if has_figures else None
 
-    def _spans_days(self, cells: Any, fields: Mapping[str, Column], columns: _Columns) -> bool:
+    def _spans_days(self, cells: Any, fields: Mapping[str, Column], columns: Columns) -> bool:
         """Whether a row of a daily report covers no single day: its day is empty, or its period is longer."""
 
         def day(name: str) -> Any:
@@ -273,6 +341,8 @@ class AdsLayout(Layout):
             value = columns.parsers[name](cells[index]) if index is not None and index < len(cells) else None
             return None if value.__class__ is CellError else value
 
+        if day("week") is not None or day("month") is not None:
+            return False
         start = day("day") or day("period_start")
         end = day("period_end")
         return start is None or (end is not None and end != start)
@@ -283,7 +353,7 @@ class AdsLayout(Layout):
             "missing_value", f"{what} is missing; the row cannot be placed", row=row.number, column=title
         )
 
-    def _period(self, table: RawTable, values: Mapping[str, Any]) -> tuple[date | None, date | None]:
+    def period(self, table: RawTable, values: Mapping[str, Any]) -> tuple[date | None, date | None]:
         """First and last day of a row."""
         if not self.dated:
             assert table.stated.period is not None
@@ -291,6 +361,9 @@ class AdsLayout(Layout):
         day = values.get("day")
         if day is not None:
             return day, day
+        for span in (values.get("week"), _month(values.get("month"))):
+            if span is not None:
+                return _within(span, table.stated.period)
         start = values.get("period_start")
         return start, values.get("period_end") or start
 

@@ -264,8 +264,8 @@ def recognise(
     raise InputError([
         table.problem(
             "unknown_layout",
-            f"the columns are of no known report ({found}); `turnout ingest --explain --write-mapping draft.yaml` drafts "
-            "a mapping file that says what they are, `turnout templates` writes sheets to fill in",
+            f"the columns are of no known report ({found}); `turnout ingest --explain --write-mapping draft.yaml` "
+            "drafts a mapping file that says what they are, `turnout templates` writes sheets to fill in",
             row=table.header_row,
         )
     ])  # fmt: skip

@@ -135,7 +135,7 @@ class ReadAs:
     """What reading one column's cells depends on: settled date order and decimal mark, the header's unit."""
 
     order: DateOrder | None
-    mark: DecimalMark
+    mark: DecimalMark | None
     unit: Unit
     context: Context
 

@@ -48,8 +48,8 @@ class CellError(ValueError):
 
     Attributes:
         code: stable reason: ``not_a_number``, ``formula``, ``not_a_date``, ``ambiguous_date``, ``date_out_of_range``,
-            ``negative``, ``not_whole``, ``number_too_large``, ``not_a_percentage``, ``spreadsheet_error``,
-            ``mojibake``, ``not_a_choice``, …
+            ``ambiguous_number``, ``negative``, ``not_whole``, ``number_too_large``, ``not_a_percentage``,
+            ``spreadsheet_error``, ``mojibake``, ``not_a_choice``, …
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -250,7 +250,7 @@ def _mark_of(digits: str) -> DecimalMark | None:
         return "." if digits.rfind(".") > digits.rfind(",") else ","
     if not dots and not commas:
         return None
-    mark: DecimalMark = "." if dots else ","
+    mark: DecimalMark | None = "." if dots else ","
     other: DecimalMark = "," if dots else "."
     groups = re.split(r"[.,]", digits)
     if len(groups) > 2:
@@ -261,11 +261,23 @@ def _mark_of(digits: str) -> DecimalMark | None:
     return mark
 
 
-def _decimal(digits: str, mark: DecimalMark) -> Decimal | None:
-    """Unsigned digits with separators as a number; ``None`` when they are not one."""
+def _decimal(digits: str, mark: DecimalMark | None) -> Decimal | None:
+    """Unsigned digits with separators as a number; ``None`` when they are not one.
+
+    Raises:
+        CellError: ``ambiguous_number``: both readings are possible and ``mark`` is not known.
+    """
     if _DIGITS.match(digits) or _EXPONENT.match(digits):
         return Decimal(digits)
     mark = _mark_of(digits) or mark
+    if mark is None:
+        if re.fullmatch(r"\d{1,3}[.,]\d{3}", digits):
+            raise CellError(
+                "ambiguous_number",
+                f"{shown(digits)} may be a thousand or a fraction: the column has decimal points and decimal commas; "
+                "write all its numbers alike",
+            )
+        mark = "."
     whole, found, fraction = digits.rpartition(mark)
     if not found:
         whole, fraction = digits, ""
@@ -285,7 +297,7 @@ def _not_a_number(cell: Cell, what: str) -> NoReturn:
     raise CellError("not_a_number", f"{shown(cell)} is not {what}; write digits only, for example 1200 or 1,200.50")
 
 
-def _number(text: str, mark: DecimalMark, cell: Cell, what: str) -> Decimal:
+def _number(text: str, mark: DecimalMark | None, cell: Cell, what: str) -> Decimal:
     """A folded text, currency and per cent already taken off, as a signed number."""
     negative = False
     if text.startswith("(") and text.endswith(")"):
@@ -312,7 +324,7 @@ def _number(text: str, mark: DecimalMark, cell: Cell, what: str) -> Decimal:
     return -value if negative else value
 
 
-def _japanese(text: str, mark: DecimalMark) -> Decimal | None:
+def _japanese(text: str, mark: DecimalMark | None) -> Decimal | None:
     """``1億2,000万`` and ``120万5000``: parts from large to small, each scaled."""
     total, position, last = Decimal(0), 0, Decimal(10) ** 13
     for match in _JA_PARTS.finditer(text):
@@ -348,7 +360,7 @@ def _prepared(cell: str) -> str:
     return text.lstrip("'").removeprefix("約").removeprefix("~").removeprefix("～").strip()
 
 
-def parse_number(cell: Cell, *, mark: DecimalMark = ".", what: str = "a number") -> Decimal | None:
+def parse_number(cell: Cell, *, mark: DecimalMark | None = ".", what: str = "a number") -> Decimal | None:
     """A number. ``mark`` is the column's decimal mark, used only where the cell itself does not settle it.
 
     >>> parse_number("1,234.56"), parse_number("1.234,56"), parse_number("１２０万"), parse_number("(1,234)")
@@ -363,7 +375,7 @@ def parse_number(cell: Cell, *, mark: DecimalMark = ".", what: str = "a number")
 
 
 def parse_money(
-    cell: Cell, *, mark: DecimalMark = ".", allow_negative: bool = False, what: str = "an amount of money"
+    cell: Cell, *, mark: DecimalMark | None = ".", allow_negative: bool = False, what: str = "an amount of money"
 ) -> Amount | None:
     """A sum of money with the currency the cell states: ``¥1,200,000``, ``120万円``, ``1.234,56 €``, ``USD 20``.
 
@@ -376,7 +388,7 @@ def parse_money(
     return amount
 
 
-def _amount(cell: Cell, *, mark: DecimalMark, what: str) -> Amount | None:
+def _amount(cell: Cell, *, mark: DecimalMark | None, what: str) -> Amount | None:
     if cell is None or isinstance(cell, bool | datetime | date | time | timedelta):
         if cell is None:
             return None
@@ -433,7 +445,7 @@ def parse_count(cell: Cell, *, what: str = "a count") -> int | None:
 
 
 def parse_percent(
-    cell: Cell, *, mark: DecimalMark = ".", bare: Literal["fraction", "percent"] = "fraction"
+    cell: Cell, *, mark: DecimalMark | None = ".", bare: Literal["fraction", "percent"] = "fraction"
 ) -> Decimal | None:
     """A share as a fraction: ``1.8%`` → 0.018.
 
@@ -472,8 +484,8 @@ class NumberColumn:
     open_points: int = 0
     open_commas: int = 0
 
-    def add(self, cell: Cell) -> None:
-        """Take one cell into account."""
+    def add(self, cell: Cell, times: int = 1) -> None:
+        """Take one cell into account, or several alike."""
         if cell.__class__ is not str:
             return
         text: str = cell
@@ -482,19 +494,19 @@ class NumberColumn:
             if point < 0:
                 return
             if len(text) - point != 4 and text.isascii() and text.replace(".", "", 1).isdigit():
-                self.points += 1  # 12.5 and 1234.56, most of what exports hold
+                self.points += times  # 12.5 and 1234.56, most of what exports hold
                 return
         if isinstance(cell, str):
             digits = re.sub(r"[^\d.,]", "", unicodedata.normalize("NFKC", cell)).strip(".,")
             proven = _mark_of(digits) if digits else None
             if proven == ".":
-                self.points += 1
+                self.points += times
             elif proven == ",":
-                self.commas += 1
+                self.commas += times
             elif "." in digits:
-                self.open_points += 1
+                self.open_points += times
             elif "," in digits:
-                self.open_commas += 1
+                self.open_commas += times
 
     @property
     def proven(self) -> DecimalMark | None:
@@ -503,8 +515,18 @@ class NumberColumn:
             return None
         return "." if self.points > self.commas else ","
 
-    def decide(self, fallback: DecimalMark) -> DecimalMark:
-        """The column's decimal mark; ``fallback`` (the file's language) where no cell proves one."""
+    #: One cell in so many that proves the other mark is a slip of the hand.
+    SLIPS = 20
+
+    def decide(self, fallback: DecimalMark) -> DecimalMark | None:
+        """The column's decimal mark; ``fallback`` (the file's language) where no cell proves one.
+
+        ``None`` where cells prove both marks and neither is the rare exception: then a cell such as ``1,234``, which
+        can be read either way, is refused rather than guessed, and all others are read as they prove themselves.
+        """
+        few, many = sorted((self.points, self.commas))
+        if few and few * self.SLIPS > many:
+            return None
         return self.proven or fallback
 
 
@@ -524,13 +546,13 @@ _ERAS = {"令和": 2018, "r": 2018, "平成": 1988, "h": 1988, "昭和": 1925, "
 _MONTHS: dict[str, int] = {}
 for _number_of_month, _names in enumerate(
     (
-        "january jan enero ene januar janvier janv janeiro gennaio januari",
+        "january jan enero ene januar jänner janvier janv janeiro gennaio gen januari",
         "february feb febrero februar février fevrier févr fevr fevereiro fev febbraio februari",
         "march mar marzo märz maerz mars março marco maart mrz",
         "april apr abril abr avril avr aprile",
-        "may mayo mai maio maggio mei",
-        "june jun junio juni juin junho giugno",
-        "july jul julio juli juillet juil julho luglio",
+        "may mayo mai maio maggio mag mei",
+        "june jun junio juni juin junho giugno giu",
+        "july jul julio juli juillet juil julho luglio lug",
         "august aug agosto ago août aout augustus",
         "september sep sept septiembre setiembre septembre setembro set settembre",
         "october oct octubre oktober okt octobre outubro out ottobre",
@@ -541,8 +563,19 @@ for _number_of_month, _names in enumerate(
 ):
     _MONTHS.update(dict.fromkeys(_names.split(), _number_of_month))
 
+#: Days of the week in en, es, pt, de, fr, it and nl, short and long, as the start of a word.
+_WEEKDAYS = (
+    r"mon(?:day|tag)?|tue(?:s(?:day)?)?|wed(?:nesday)?|thu(?:r(?:s(?:day)?)?)?|fri(?:day)?|sat(?:urday)?|sun(?:day)?"
+    r"|lun(?:es|di|edì)?|mar(?:tes|di|tedì)?|mi[ée]r?(?:c(?:oles)?)?|jue(?:ves)?|vie(?:rnes)?|s[áa]b(?:ado|ato)?"
+    r"|dom(?:ingo|enica)?|seg(?:unda)?(?:-feira)?|ter(?:ça)?(?:-feira)?|qua(?:rta)?(?:-feira)?|qui(?:nta)?(?:-feira)?"
+    r"|sex(?:ta)?(?:-feira)?|mo|di(?:enstag|nsdag)?|mi(?:ttwoch)?|do(?:nnerstag|nderdag)?|fr(?:eitag)?|sa(?:mstag)?"
+    r"|sonnabend|so(?:nntag)?|mer(?:credi|coledì)?|jeu(?:di)?|ven(?:dredi|erdì)?|sam(?:edi)?|dim(?:anche)?|gio(?:vedì)?"
+    r"|ma(?:andag)?|wo(?:ensdag)?|vr(?:ijdag)?|za(?:terdag)?|zo(?:ndag)?"
+)
 _WEEKDAY_NOTE = re.compile(
-    r"\s*\((?:[月火水木金土日](?:曜日?)?(?:・?祝)?|祝|mon|tue|wed|thu|fri|sat|sun)[a-z.]*\)", re.IGNORECASE
+    rf"\s*\((?:[月火水木金土日](?:曜日?)?(?:・?祝)?|祝|(?:{_WEEKDAYS})\.?)\)"
+    r"|(?<=[\d日])\s+[月火水木金土日]曜日?(?=$|\s)",
+    re.IGNORECASE,
 )
 _ERA = re.compile(
     r"^(令和|平成|昭和|[RHS])\s*(\d{1,2}|元)\s*(?:年|[./-])\s*(\d{1,2})\s*(?:月|[./-])\s*(\d{1,2})\s*日?", re.IGNORECASE
@@ -555,8 +588,8 @@ _DAY_MONTH_YEAR = re.compile(
     re.IGNORECASE,
 )
 _MONTH_DAY_YEAR = re.compile(r"^([^\W\d_]+)\.?\s*(\d{1,2})(?:st|nd|rd|th)?,?\s+(\d{4})(?!\d)", re.IGNORECASE)
-_DAY_MON_YEAR = re.compile(r"^(\d{1,2})-([^\W\d_]{3,9})\.?-(\d{4}|\d{2})(?!\d)", re.IGNORECASE)
-_WEEKDAY_LEAD = re.compile(r"^(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?,?\s+", re.IGNORECASE)
+_DAY_MON_YEAR = re.compile(r"^(\d{1,2})[-/]([^\W\d_]{3,9})\.?[-/](\d{4}|\d{2})(?!\d)", re.IGNORECASE)
+_WEEKDAY_LEAD = re.compile(rf"^(?:{_WEEKDAYS}|[月火水木金土日](?:曜日?))\.?,?\s+(?:den |le |el |o )?", re.IGNORECASE)
 _TIME = re.compile(
     r"^\s*(?:t|,|at|à|a las|um|às|\s)?\s*(午前|午後)?\s*(\d{1,2})"
     r"(?::|時|h|\.)(\d{2})?(?:(?::|分)(\d{2})?(?:秒)?(?:[.,](\d{1,9}))?)?分?"
@@ -615,12 +648,13 @@ def _split_date(text: str, order: DateOrder | None, cell: Cell) -> tuple[date, s
     if match := _ERA.match(text):
         year = _ERAS[match[1].casefold()] + (1 if match[2] == "元" else int(match[2]))
         return _calendar_day(year, int(match[3]), int(match[4]), cell), text[match.end() :]
-    text = _WEEKDAY_LEAD.sub("", text)
     for pattern, month_at, day_at in ((_MONTH_DAY_YEAR, 1, 2), (_DAY_MONTH_YEAR, 2, 1), (_DAY_MON_YEAR, 2, 1)):
         if (match := pattern.match(text)) and (month := _MONTHS.get(match[month_at].casefold())):
             year = int(match[3]) + (2000 if len(match[3]) == 2 else 0)
             return _calendar_day(year, month, int(match[day_at]), cell), text[match.end() :]
-    return None
+    # Last, because "mar" is Tuesday in some languages and March in others: "mar. 3 avr. 2026", but "mar 3, 2026".
+    rest = _WEEKDAY_LEAD.sub("", text)
+    return _split_date(rest, order, cell) if len(rest) < len(text) else None
 
 
 def _split_time(rest: str, cell: Cell) -> tuple[time, tzinfo | None] | None:
@@ -717,6 +751,45 @@ def parse_date(
     return _within_reason(day, cell, today)
 
 
+_MONTH_FIRST = re.compile(r"^(\d{1,2}|[^\W\d_]+)\.?\s*(?:月\s*)?(?:de |del |of )?[-/ ,]*\s*(\d{4})$", re.IGNORECASE)
+_YEAR_FIRST = re.compile(r"^(\d{4})\s*(?:年|[-/. ])\s*(\d{1,2}|[^\W\d_]+)\.?\s*月?$", re.IGNORECASE)
+
+
+def parse_month(cell: Cell, *, order: DateOrder | None = None, today: date | None = None) -> date | None:
+    """A month as its first day: ``2026-04``, ``April 2026``, ``abr. de 2026``, ``2026年4月``, or any day of it.
+
+    Raises:
+        CellError: as :func:`parse_date`.
+    """
+    if is_unknown(cell):
+        return None
+    if isinstance(cell, str):
+        text = fold(cell)
+        for pattern, month_at, year_at in ((_YEAR_FIRST, 2, 1), (_MONTH_FIRST, 1, 2)):
+            if match := pattern.match(text):
+                word = match[month_at].casefold()
+                month = int(word) if word.isdigit() else _MONTHS.get(word.removesuffix("月"), 0)
+                return _within_reason(_calendar_day(int(match[year_at]), month, 1, cell), cell, today)
+    day = parse_date(cell, order=order, today=today)
+    return None if day is None else day.replace(day=1)
+
+
+def parse_week(cell: Cell, *, order: DateOrder | None = None, today: date | None = None) -> tuple[date, date] | None:
+    """A week as its first and last day: of ``2026-04-06`` seven days, of ``2026-04-06 - 2026-04-12`` what it says.
+
+    Raises:
+        CellError: as :func:`parse_date`.
+    """
+    if is_unknown(cell):
+        return None
+    if isinstance(cell, str) and len(moments := find_moments(cell, order)) == 2:
+        first, last = moments[0][0], moments[1][0]
+        if first <= last:
+            return _within_reason(first, cell, today), _within_reason(last, cell, today)
+    day = parse_date(cell, order=order, today=today)
+    return None if day is None else (day, day + timedelta(days=6))
+
+
 def _native_moment(cell: Cell) -> datetime:
     if isinstance(cell, datetime):
         return cell
@@ -788,18 +861,19 @@ class DateColumn:
     #: More distinct days than this add nothing to the decision.
     _ENOUGH = 2_000
 
-    def add(self, cell: Cell) -> None:
-        """Take one cell into account."""
+    def add(self, cell: Cell, times: int = 1) -> None:
+        """Take one cell into account, or several alike."""
         if not isinstance(cell, str) or cell[:4].isdigit() or ("/" not in cell and "-" not in cell):
             return  # begins with its year, most of what exports hold
-        match = _NUMERIC.match(fold(cell))
+        text = fold(cell)
+        match = _NUMERIC.match(text) or _NUMERIC.match(_WEEKDAY_LEAD.sub("", text))
         if match is None or match[2] == ".":
             return
         first, second, year = int(match[1]), int(match[3]), int(match[4])
         if first > 12 >= second:
-            self.day_first += 1
+            self.day_first += times
         elif second > 12 >= first:
-            self.month_first += 1
+            self.month_first += times
         elif first <= 12 and second <= 12 and len(self.open_pairs) < self._ENOUGH:
             self.open_pairs.add((first, second, year + 2000 if year < 100 else year))
 
