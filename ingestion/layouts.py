@@ -250,6 +250,9 @@ def recognise(
     if complete:
         return max(complete, key=lambda m: m[1].score)
     found = ", ".join(c.title for c in table.columns[:12]) + (", …" if len(table.columns) > 12 else "")
+    if any(scrub(c.title) != c.title for c in table.columns):
+        # somebody's row where headers should be: none of it may be told
+        found = "not shown, for an address or telephone number stands among them: the row of headers is missing"
     close = max(matches, key=lambda m: m[1].score - 2 * len(m[1].missing), default=None)
     if close is not None and len(close[1].fields) >= 2 and len(close[1].missing) <= len(close[1].fields):
         layout, match = close
@@ -338,7 +341,8 @@ def learn(
     """
     date_columns = [(name, column.index, DateColumn()) for name, column in dates.items()]
     number_columns = [(name, column.index, NumberColumn()) for name, column in numbers.items()]
-    by_index: list[tuple[int, DateColumn | NumberColumn]] = [(i, k) for _, i, k in (*date_columns, *number_columns)]
+    by_index: list[tuple[int, DateColumn | NumberColumn]] = [(i, k) for _, i, k in date_columns]
+    by_index += [(i, k) for _, i, k in number_columns]
     if also is None and can_block(table):
         _learn_blocks(table, by_index)
     else:

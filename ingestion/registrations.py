@@ -90,7 +90,12 @@ _HEARD = re.compile(
 #: 山田さんの紹介, Ms. Smith told me: of such a label only the tactic is kept.
 _PERSON = re.compile(r"\S(?:さん|さま|様|氏|先生|殿|くん|君|ちゃん)|\b(?:Mr|Mrs|Ms|Dr|Prof)\b\.?\s", re.IGNORECASE)
 _LUMA_EVENT = re.compile(r"\b(evt-[A-Za-z0-9]{6,})\b")
-_DIGIT = re.compile(r"\d")
+#: What may be shown of a cell that should be a date and is none. Anything else may be somebody's name.
+_DATE_LIKE = re.compile(
+    r"(?=.*\d)(?!\d{9})(?:[\d\s/.:,'’()（）+\-–年月日時分秒TZ]|[月火水木金土日]曜?日?|令和|平成|"
+    r"[ap]\.?m\.?|(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|mon|tue|wed|thu|fri|sat|sun)[a-z]{0,6}\.?)+",
+    re.IGNORECASE,
+)
 #: Instead of a person, connpass writes this for everybody who has left it.
 _NOBODY = frozenset(("", "-", "--", "(退会ユーザー)", "(退会したユーザー)", "n/a", "none", "info requested"))
 
@@ -98,8 +103,8 @@ _TEXTS = (
     "ticket_type", "source", "utm_source", "utm_medium", "utm_campaign", "referrer", "heard", "event", "event_code",
     "order_kind", "check_in_url",
 )  # fmt: skip
-#: What a tactic can be told from, in the order in which it is believed.
-_ORIGINS = ("utm_source", "utm_medium", "utm_campaign", "source", "referrer", "heard")
+#: Labels that a quarantine may hold.
+_SHOWN = frozenset(("ticket_type", "source", "utm_source", "utm_medium", "utm_campaign", "event", "event_code"))
 
 
 @lru_cache(maxsize=64)
@@ -146,6 +151,8 @@ class _Facts:
     order_quantity: dict[tuple[str, str | None], int | None] = field(default_factory=dict)
     answers: Counter[str] = field(default_factory=Counter)
     days: dict[str, Counter[date]] = field(default_factory=dict)
+    #: (field, text) of rows that can be used: known to be labels, not somebody's name in a wrong column
+    labels: set[tuple[str, str]] = field(default_factory=set)
 
     def recorded(self, ticket: str | None) -> bool:
         """Whether attendance of a kind of ticket was recorded."""
@@ -374,6 +381,8 @@ class Registrations(Layout):
             moment = _good(values["registered_at"])
             if moment is not None:
                 facts.days.setdefault(self._label(values, reading), Counter())[moment[0]] += 1
+                if state is not None:
+                    facts.labels.update((name, v) for name in _SHOWN if isinstance(v := values.get(name), str))
             if state is not None and state[0] == "confirmed":
                 self._tally(values, state, ticket, quantity, facts)
         for label, days in facts.days.items():
@@ -447,8 +456,7 @@ class Registrations(Layout):
         problems = self._problems(row, values, state, reading)
         moment = _good(values["registered_at"])
         if problems:
-            shifted = moment is None and not _DIGIT.search(str(reading.column("registered_at", row) or ""))
-            kept = {} if shifted else self.kept(reading.fields, row, reading.context.synonyms)
+            kept = self._shown(row, values, reading)
             return Rejected(row.number, tuple(problems), kept, moment[0] if moment is not None else None)
         assert isinstance(state, tuple), "a row without a state has a problem"
         return Record(self.table, row.number, self._record(row, values, state, reading))
@@ -464,18 +472,18 @@ class Registrations(Layout):
     def _problems(self, row: Row, values: Mapping[str, Any], state: object, reading: _Reading) -> list[Problem]:
         """Everything that keeps a row from being used.
 
-        A cell with a date that is none and without a digit means that the cells stand in wrong columns: then none is
-        quoted, since any of them may be somebody's name.
+        A date that is none may mean that the cells stand in wrong columns: then none is quoted but what looks like a
+        date, since any of them may be somebody's name.
         """
         table, fields = reading.table, reading.fields
         problems: list[Problem] = []
-        date_cell = reading.column("registered_at", row)
-        shifted = isinstance(values["registered_at"], CellError) and not _DIGIT.search(str(date_cell))
+        shifted = not isinstance(values["registered_at"], tuple)
         for name, value in values.items():
             if isinstance(value, CellError):
                 problem = problem_of(table, row, fields[name], value)
-                if shifted or name in self.private:
-                    cell = reading.column(name, row)
+                cell = reading.column(name, row)
+                is_date = name == "registered_at" and _DATE_LIKE.fullmatch(str(cell).strip()) is not None
+                if (shifted and not is_date) or name in self.private:
                     message = problem.message.replace(shown(cell), "the cell")
                     problem = replace(problem, message=message, value=None)
                 problems.append(problem)
@@ -501,6 +509,25 @@ class Registrations(Layout):
         if (future := self._future(row, values, reading)) is not None:
             problems.append(future)
         return problems
+
+    def _shown(self, row: Row, values: Mapping[str, Any], reading: _Reading) -> dict[str, str]:
+        """What a quarantine keeps of a row: dates and numbers, and of texts those that other rows have too."""
+        kept: dict[str, str] = {}
+        for name, column in reading.fields.items():
+            cell = reading.column(name, row)
+            if cell is None or name in self.private or reading.context.synonyms.personal(column.name):
+                continue
+            text, value = str(cell), values.get(name)
+            if name == "registered_at":
+                fits = _DATE_LIKE.fullmatch(text.strip()) is not None
+            elif name in _SHOWN:
+                fits = (name, str(value)) in reading.facts.labels
+            else:
+                fits = name in ("status", "order_status", "quantity", "attended") and value is not None
+                fits = fits and not isinstance(value, CellError)
+            if fits and scrub(text) == text:
+                kept[column.title] = text[:500]
+        return kept
 
     def _future(self, row: Row, values: Mapping[str, Any], reading: _Reading) -> Problem | None:
         """A registration of a day to come cannot be; a day ahead is allowed, for the zones of the world."""
