@@ -147,8 +147,9 @@ class Columns:
     empty: Callable[[Cell], bool]
     identity: tuple[int, ...]
     #: Columns of amounts and fractions → their decimal mark.
-    mark: Mapping[str, DecimalMark]
+    mark: Mapping[str, DecimalMark | None]
     counts: Sequence[str]
+    days: Sequence[str]
     #: The id of a campaign whose report states none, by its name.
     key: Callable[[str], str]
 
@@ -261,7 +262,7 @@ class AdsLayout(Layout):
         plan = [(name, fields[name].index, parser.cache, parser) for name, parser in parsers.items()]
         return Columns(
             {f: c.index for f, c in fields.items()}, parsers, plan, words, Parser(is_empty), identity, known.mark,
-            COUNTS, campaign_key,
+            COUNTS, DAYS, campaign_key,
         )  # fmt: skip
 
     def _row(

@@ -67,8 +67,18 @@ def day_numbers(column: pa.ChunkedArray) -> Codes:
     return found
 
 
+def day(number: int) -> date:
+    """The day of a known number."""
+    return date.fromordinal(_EPOCH + number)
+
+
+def day_number(known: date) -> int:
+    """Days since 1970."""
+    return known.toordinal() - _EPOCH
+
+
 def _day(number: int) -> date | None:
-    return None if number == np.iinfo(np.int32).min else date.fromordinal(_EPOCH + number)
+    return None if number == np.iinfo(np.int32).min else day(number)
 
 
 def covers_days(rows: pa.Table) -> Mask:
@@ -77,10 +87,10 @@ def covers_days(rows: pa.Table) -> Mask:
     return found
 
 
-def not_before(rows: pa.Table, day: date) -> pa.Array:
-    """Whether a row's last day is ``day`` or later."""
+def not_before(rows: pa.Table, today: date) -> pa.Array:
+    """Whether a row's last day is ``today`` or later."""
     last = rows["period_end" if "period_end" in rows.column_names else "date"]
-    return pa.array(day_numbers(last) >= day.toordinal() - _EPOCH)
+    return pa.array(day_numbers(last) >= day_number(today))
 
 
 @dataclass(frozen=True)
@@ -104,10 +114,10 @@ class Keys:
         """
         account, accounts = codes(rows["account"])
         sub, subs = codes(rows[subscope]) if subscope else (np.zeros(len(rows), dtype=np.int64), [""])
-        number, day = np.unique(day_numbers(rows["date"]), return_inverse=True)
+        number, at = np.unique(day_numbers(rows["date"]), return_inverse=True)
         days = [_day(n) or date.min for n in number.tolist()]
         scopes = [(a, s or "") for a in accounts for s in subs]
-        return cls((account * len(subs) + sub) * len(days) + day, scopes, days)
+        return cls((account * len(subs) + sub) * len(days) + at, scopes, days)
 
     def distinct(self, mask: Mask | None = None) -> dict[tuple[tuple[str, str], date], None]:
         """The partitions of the rows in ``mask``, of all by default."""
@@ -264,4 +274,4 @@ def campaigns(rows: pa.Table) -> Iterator[tuple[str, str, str, str | None, date,
         )  # fmt: skip
         for at, begins, ends_on in spans:
             what = names[said[at] // len(kinds)], kinds[said[at] % len(kinds)]
-            yield (*who, *what, date.fromordinal(_EPOCH + int(begins)), date.fromordinal(_EPOCH + int(ends_on)))
+            yield (*who, *what, day(int(begins)), day(int(ends_on)))

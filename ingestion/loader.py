@@ -41,7 +41,7 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 from ingestion import facts
 from ingestion.ahead import ahead
 from ingestion.facts import Keys, Mask
-from ingestion.layouts import Context, Layout
+from ingestion.layouts import Block, Context, Layout
 from ingestion.personal import scrub
 from ingestion.rates import DatedRates
 from ingestion.reading import RawTable, Stated
@@ -234,19 +234,30 @@ def stage(
         columns={c.column: c.field for c in layout.explain(table, context.synonyms)},
     )  # fmt: skip
     staged = StagedTable(table, layout, context, rows, report, layout.time_zone(table, context))
-    for outcome in layout.read(table, context):
-        report.rows_read += 1
-        take(staged, outcome, window)
-        if progress is not None and not report.rows_read & 0x7FF:
-            progress(min(table.bytes_read, table.size), table.size)
+    blocks = layout.read_blocks(table, context)
+    if blocks is not None:
+        for block in blocks:
+            take_block(staged, block, window)
+            if progress is not None:
+                progress(min(table.bytes_read, table.size), table.size)
+    else:
+        for outcome in layout.read(table, context):
+            report.rows_read += 1
+            take(staged, outcome, window)
+            if progress is not None and not report.rows_read & 0x7FF:
+                progress(min(table.bytes_read, table.size), table.size)
     if progress is not None:
         progress(table.size, table.size)
     report.warnings.extend(dict.fromkeys(context.warnings))
     return staged
 
 
-def take(staged: StagedTable, outcome: Outcome, window: Window | None) -> None:
-    """Count one outcome and keep it for :func:`load`, if its day lies in ``window``."""
+def take(staged: StagedTable, outcome: Outcome, window: Window | None, records: list[Record] | None = None) -> None:
+    """Count one outcome and keep it for :func:`load`, if its day lies in ``window``.
+
+    Args:
+        records: takes records, if given, in place of the staged rows.
+    """
     report = staged.report
     if outcome.__class__ is Record:
         day = outcome.values.get("date")
@@ -257,7 +268,10 @@ def take(staged: StagedTable, outcome: Outcome, window: Window | None) -> None:
             if window is not None and not window[0] <= day <= window[1]:
                 report.rows_outside += 1
                 return
-        staged.rows.add(outcome)
+        if records is None:
+            staged.rows.add(outcome)
+        else:
+            records.append(outcome)
     elif isinstance(outcome, Rejected):
         if outcome.date is not None:
             _seen(staged, outcome.date, outcome.date)
@@ -271,6 +285,25 @@ def take(staged: StagedTable, outcome: Outcome, window: Window | None) -> None:
             report.total_labels.append(outcome.label)
     elif isinstance(outcome, Blank):
         report.rows_blank += 1
+
+
+def take_block(staged: StagedTable, block: Block, window: Window | None) -> None:
+    """:func:`take` for consecutive rows at once."""
+    report, records = staged.report, block.records
+    report.rows_read += len(records) + len(block.outcomes)
+    if len(records):
+        days = facts.day_numbers(records["date"])
+        last = facts.day_numbers(records["period_end"])
+        _seen(staged, facts.day(int(days.min())), facts.day(int(last.max())))
+        if window is not None:
+            inside = (days >= facts.day_number(window[0])) & (days <= facts.day_number(window[1]))
+            if not inside.all():
+                report.rows_outside += len(records) - int(inside.sum())
+                records = records.filter(pa.array(inside))
+    among: list[Record] = []
+    for outcome in block.outcomes:
+        take(staged, outcome, window, among)
+    staged.rows.add_block(staged.layout.table, records, among)
 
 
 def _seen(staged: StagedTable, first: date, last: date) -> None:

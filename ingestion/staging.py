@@ -102,11 +102,23 @@ class Staged:
         facts.add(record)
         self._spill_if_full(facts)
 
-    def add_block(self, table: str, block: pa.Table) -> None:
-        """Keep rows of a fact table, in their order: columns of the warehouse's types, and :data:`SOURCE_ROW`."""
+    def add_block(self, table: str, block: pa.Table, among: Sequence[Record] = ()) -> None:
+        """Keep rows of a fact table, in their order: columns of the warehouse's types, and :data:`SOURCE_ROW`.
+
+        Args:
+            among: records from between the block's rows; they are put where their row numbers say.
+        """
+        self._settle()
+        facts = self._of(table)
+        for record in among:
+            facts.add(record)
+        extra, rejected = facts.columns()
+        for one in rejected:
+            self.reject(one)
+        if extra is not None:
+            block = _joined([block, extra])
+            block = block.take(pa.array(np.argsort(block[SOURCE_ROW].to_numpy(), kind="stable")))
         if block.num_rows:
-            facts = self._of(table)
-            self._settle()
             facts.hold(block)
             self._spill_if_full(facts)
 
@@ -187,8 +199,11 @@ class Staged:
     def _settle(self) -> None:
         """Turn rows that came one by one into columns; those that do not fit their column are rejected."""
         for facts in self._facts.values():
-            for rejected in facts.settle():
-                self.reject(rejected)
+            block, rejected = facts.columns()
+            if block is not None:
+                facts.hold(block)
+            for one in rejected:
+                self.reject(one)
 
     def _spooled(self) -> Path:
         if self._spool is None:
@@ -225,41 +240,35 @@ class _Facts:
             self._names = tuple(dict.fromkeys((*self._names, *given)))
             self._single.append((record.row, *map(values.get, self._names)))
 
-    def settle(self) -> list[Rejected]:
-        """Put single rows into columns; returns those that do not fit."""
+    def columns(self) -> tuple[pa.Table | None, list[Rejected]]:
+        """The rows that came one by one as columns, and those that do not fit."""
         if not self._single:
-            return []
-        rejected: list[Rejected] = []
-        columns = list(map(list, itertools.zip_longest(*self._single)))  # rows kept before a name was met lack it
-        kinds = {name: arrow_type(self.target, name) for name in self._names}
+            return None, []
+        single, self._single = self._single, []
         try:
-            arrays = [arrow_array(c, kinds[n]) for n, c in zip(self._names, columns[1:], strict=False)]
+            return _columns(self.target, self._names, single), []
         except _UNFIT:
-            fit, rejected = self._fit(kinds)
-            columns = list(map(list, zip(*fit, strict=True)))
-            arrays = [arrow_array(c, kinds[n]) for n, c in zip(self._names, columns[1:], strict=False)]
-        self._single = []
-        if columns:
-            self.hold(pa.Table.from_arrays([pa.array(columns[0], pa.int64()), *arrays], [SOURCE_ROW, *self._names]))
-        return rejected
+            fit, rejected = self._fit(single)
+            return _columns(self.target, self._names, fit) if fit else None, rejected
 
-    def _fit(self, kinds: dict[str, pa.DataType]) -> tuple[list[_Kept], list[Rejected]]:
+    def _fit(self, single: list[_Kept]) -> tuple[list[_Kept], list[Rejected]]:
         fit: list[_Kept] = []
         rejected: list[Rejected] = []
-        for row, *values in self._single:
+        for kept in single:
+            row, values = kept[0], dict(zip(self._names, kept[1:], strict=False))
             problems = []
-            for name, value in zip(self._names, values, strict=False):
+            for name, value in values.items():
+                kind = arrow_type(self.target, name)
                 try:
-                    arrow_array([value], kinds[name])
+                    arrow_array([value], kind)
                 except _UNFIT:
-                    message = f"{name} is {str(value)[:60]!r}, not {_WANTED.get(kinds[name].id, 'text')}"
+                    message = f"{name} is {str(value)[:60]!r}, not {_WANTED.get(kind.id, 'text')}"
                     problems.append(Problem("wrong_type", message, row=row, column=name, value=str(value)[:200]))
             if problems:
-                given = dict(zip(self._names, values, strict=False)).get("date")
-                day = given if isinstance(given, date) else None
-                rejected.append(Rejected(row, tuple(problems), {}, day))
+                day = values.get("date")
+                rejected.append(Rejected(row, tuple(problems), {}, day if isinstance(day, date) else None))
             else:
-                fit.append((row, *values, *[None] * (len(self._names) - len(values))))
+                fit.append(kept)
         return fit, rejected
 
     def hold(self, block: pa.Table) -> None:
@@ -303,6 +312,22 @@ class _Facts:
 
     def _file(self, day: date | None) -> str:
         return f"{self.target.name}.{day or 'undated'}"
+
+
+def table_of(target: sa.Table, records: Sequence[Record]) -> pa.Table:
+    """Records of a fact table as columns.
+
+    Raises:
+        ValueError, TypeError, OverflowError, ArithmeticError: a value is not of its column's type.
+    """
+    names = tuple(dict.fromkeys(name for record in records for name in record.values))
+    return _columns(target, names, [(r.row, *map(r.values.get, names)) for r in records])
+
+
+def _columns(target: sa.Table, names: Sequence[str], kept: Sequence[_Kept]) -> pa.Table:
+    rows, *columns = map(list, itertools.zip_longest(*kept))  # rows kept before a name was met lack its value
+    arrays = [arrow_array(column, arrow_type(target, name)) for name, column in zip(names, columns, strict=False)]
+    return pa.Table.from_arrays([pa.array(rows, pa.int64()), *arrays], [SOURCE_ROW, *names[: len(arrays)]])
 
 
 def _joined(tables: Sequence[pa.Table]) -> pa.Table:
