@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
 from pydantic import SecretStr
@@ -15,20 +15,16 @@ from turnout.personal import scrub
 _LONGEST = 400
 
 
-def secrets_of(credentials: SourceCredentials) -> list[str]:
-    """Every secret value of the credentials."""
-    values = (getattr(credentials, name) for name in type(credentials).model_fields)
-    return [secret for v in values if isinstance(v, SecretStr) and (secret := v.get_secret_value())]
-
-
-def shown(text: object, secrets: Iterable[str]) -> str:
-    """``text`` for a message or a log, in one line, without secrets and without anybody's address.
+def shown(text: object, credentials: SourceCredentials) -> str:
+    """``text`` for a message or a log, in one line, without the credentials' secrets and without anybody's address.
 
     Platforms quote tokens in what they say of them ("Malformed access token …").
     """
     line = " ".join(str(text).split())
-    for secret in sorted(secrets, key=len, reverse=True):
-        line = line.replace(secret, "…")
+    values = (getattr(credentials, name) for name in type(credentials).model_fields)
+    for value in values:
+        if isinstance(value, SecretStr) and (secret := value.get_secret_value()):
+            line = line.replace(secret, "…")
     return scrub(line)[:_LONGEST]
 
 

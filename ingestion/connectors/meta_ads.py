@@ -36,7 +36,7 @@ from itertools import count
 from typing import Any, ClassVar, Final, TypeVar
 from zoneinfo import ZoneInfo, available_timezones
 
-from ingestion.connectors.answers import retry_after, secrets_of, shown
+from ingestion.connectors.answers import retry_after, shown
 from ingestion.connectors.base import (
     AccessDenied,
     Check,
@@ -163,7 +163,6 @@ class MetaAdsConnector(Connector):
         if settings.meta_ads is None:
             raise AccessDenied("Meta has no access token: set TURNOUT_META_ADS__ACCESS_TOKEN")
         self._credentials: MetaAdsCredentials = settings.meta_ads
-        self._secrets = secrets_of(self._credentials)
         self._api: Any = None
         self._session: Any = None
         #: How long one call may be waited for, and with what.
@@ -275,7 +274,7 @@ class MetaAdsConnector(Connector):
         )
         report = run.get("report_run_id")
         if not report:
-            raise Unavailable("Meta took the order for a report and gave no number for it")
+            raise _ReportFailed("Meta took the order for a report and gave no number for it")
         waited, wait = 0.0, 1.0
         while True:
             state = self._ask(lambda api: AdReportRun(str(report), api=api).api_get(), "report", report=True)
@@ -299,7 +298,7 @@ class MetaAdsConnector(Connector):
         meaning = self._meaning(error, report=True)
         if not isinstance(meaning, Unavailable):
             return meaning
-        return _ReportFailed(f"Meta could not make report {report}: {shown(words, self._secrets)}{error.numbers}")
+        return _ReportFailed(f"Meta could not make report {report}: {shown(words, self._credentials)}{error.numbers}")
 
     def _record(self, row: int, item: Mapping[str, Any]) -> Record | Rejected:
         problems: list[Problem] = []
@@ -311,7 +310,7 @@ class MetaAdsConnector(Connector):
             try:
                 return parse(given)
             except (ValueError, TypeError, InvalidOperation) as error:
-                text = shown(given, self._secrets)[:80]
+                text = shown(given, self._credentials)[:80]
                 problems.append(Problem("unreadable", f"{name} is {text!r}: {error}", row=row, column=name, value=text))
                 return None
 
@@ -328,7 +327,7 @@ class MetaAdsConnector(Connector):
         if campaign is None and not problems:
             problems.append(Problem("missing_value", "the row has no campaign", row=row, column="campaign_id"))
         if problems:
-            kept = {k: shown(v, self._secrets)[:80] for k, v in item.items() if isinstance(v, str | int | float)}
+            kept = {k: shown(v, self._credentials)[:80] for k, v in item.items() if isinstance(v, str | int | float)}
             return Rejected(row, tuple(problems), kept, day)
         values = {
             "date": day,
@@ -544,7 +543,7 @@ class MetaAdsConnector(Connector):
     def _meaning(self, error: _Error, *, report: bool) -> Exception:
         """What an error is to the runner; see Meta's pages of error codes."""
         code, pair, message = error.code, (error.code, error.subcode), error.message.lower()
-        text = f"{error.numbers}: {shown(error.words, self._secrets)}".removesuffix(".")
+        text = f"{error.numbers}: {shown(error.words, self._credentials)}".removesuffix(".")
         if code in _RATE_CODES or error.status == 429:
             return RateLimited(f"Meta takes no more calls now{text}", _wait(error.headers))
         if pair in _TOO_MUCH or "reduce the amount of data" in message:
