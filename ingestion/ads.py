@@ -321,7 +321,8 @@ class AdsLayout(Layout):
         others = [i for i in columns.identity if i < len(cells) and i not in said and not is_empty(cells[i])]
         day_at = {fields[f].index for f in DAYS[:4] if f in fields}
         if (repeated := repeats_header(table, row)) or (said and not [i for i in others if i not in day_at]):
-            return Total(row.number, "repeated header" if repeated else str(cells[said[0]]).strip())
+            sums = {} if repeated else self._sums(cells, fields, columns)
+            return Total(row.number, "repeated header" if repeated else str(cells[said[0]]).strip(), sums)
         name_at = columns.index["campaign"]
         if name_at in said or not is_empty(cells[name_at] if name_at < len(cells) else None) or said:
             return None
@@ -332,7 +333,25 @@ class AdsLayout(Layout):
             return None
         metrics = [columns.index[f] for f in (*COUNTS, "spend", *FRACTIONS) if f in columns.index]
         has_figures = any(i < len(cells) and not is_empty(cells[i]) for i in metrics)
-        return Total(row.number, "row without a campaign") if has_figures else None
+        sums = self._sums(cells, fields, columns) if has_figures else {}
+        return Total(row.number, "row without a campaign", sums) if has_figures else None
+
+    def _sums(self, cells: Sequence[Cell], fields: Mapping[str, Column], columns: Columns) -> dict[str, Decimal]:
+        """The figures of a row of sums, by warehouse column; those that cannot be read are left out."""
+
+        def value(name: str) -> Any:
+            index = columns.index.get(name)
+            found = columns.parsers[name](cells[index]) if index is not None and index < len(cells) else None
+            return None if found.__class__ is CellError else found
+
+        spend = value("spend")
+        figures = {
+            "impressions": value("impressions"),
+            "clicks": value("clicks" if "clicks" in fields else "clicks_all"),
+            "spend": spend.amount if isinstance(spend, Amount) else None,
+            **self.results(value, fields),
+        }
+        return {name: Decimal(figure) for name, figure in figures.items() if figure is not None}
 
     def _spans_days(self, cells: Any, fields: Mapping[str, Column], columns: Columns) -> bool:
         """Whether a row of a daily report covers no single day: its day is empty, or its period is longer."""

@@ -18,6 +18,7 @@ Days whose rows were all refused keep what the warehouse had, as do partitions t
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -35,7 +36,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 import structlog
 from sqlalchemy import Connection, Table
-from sqlalchemy.dialects.postgresql import aggregate_order_by
+from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from ingestion import facts
@@ -47,7 +48,7 @@ from ingestion.rates import DatedRates
 from ingestion.reading import RawTable, Stated
 from ingestion.records import Blank, Outcome, Record, Rejected, Total
 from ingestion.staging import SOURCE_ROW, Batch, Staged
-from ingestion.totals import totals_of
+from ingestion.totals import compare, totals_of
 from ingestion.values import is_unknown
 from turnout.errors import Problem
 from turnout.identity import key_of
@@ -62,6 +63,8 @@ Status = Literal["loaded", "refused", "ignored"]
 
 #: Problems kept in a report; all of them are in quarantine.
 REPORTED_PROBLEMS = 100
+#: Rows of sums kept to compare the file's rows with.
+KEPT_TOTALS = 50
 
 _SIX_PLACES = Decimal("0.000001")
 
@@ -95,7 +98,7 @@ class FileReport:
         rows_read: equals loaded + quarantined + total + blank + outside.
         problems: the first :data:`REPORTED_PROBLEMS`; all rows are in quarantine.
         columns: header → the field it was taken for, ``personal`` for those dropped, ``None`` for those not used.
-        total_labels: what the rows of sums call themselves.
+        total_labels: what the rows of sums call themselves; ``totals`` are those with figures.
     """
 
     name: str
@@ -118,6 +121,15 @@ class FileReport:
     warnings: list[str] = field(default_factory=list)
     columns: dict[str, str | None] = field(default_factory=dict)
     total_labels: list[str] = field(default_factory=list)
+    totals: list[Total] = field(default_factory=list)
+
+    def note_total(self, total: Total) -> None:
+        """Count a row of sums."""
+        self.rows_total += 1
+        if len(self.total_labels) < KEPT_TOTALS:
+            self.total_labels.append(total.label)
+        if total.values and len(self.totals) < KEPT_TOTALS:
+            self.totals.append(total)
 
     def check(self) -> None:
         """Rows in must be rows out.
@@ -280,9 +292,7 @@ def take(staged: StagedTable, outcome: Outcome, window: Window | None, records: 
                 return
         staged.rows.reject(outcome)
     elif isinstance(outcome, Total):
-        report.rows_total += 1
-        if len(report.total_labels) < 20:
-            report.total_labels.append(outcome.label)
+        report.note_total(outcome)
     elif isinstance(outcome, Blank):
         report.rows_blank += 1
 
@@ -955,6 +965,7 @@ def _finish(state: _Load) -> FileReport:
         .where(wh.ingest_file.c.organisation == origin.organisation, wh.ingest_file.c.file_id == file_id)
         .values(totals=sums.scalar_subquery())
     )
+    _compare_totals(state, file_id)
     if state.checked:
         _record_validation(state, file_id)
     log.info(
@@ -963,6 +974,25 @@ def _finish(state: _Load) -> FileReport:
         blank=report.rows_blank, outside=report.rows_outside,
     )  # fmt: skip
     return report
+
+
+def _compare_totals(state: _Load, file_id: str) -> None:
+    """Say when the file's own total is not what its rows add up to; both are kept with the file."""
+    staged, report, target = state.staged, state.staged.report, wh.ingest_file
+    if not report.totals or report.rows_outside:
+        return
+    this = sa.and_(target.c.organisation == state.origin.organisation, target.c.file_id == file_id)
+    found = json.loads(state.connection.execute(sa.select(sa.cast(target.c.totals, sa.Text)).where(this)).scalar_one())
+    check = compare(report.totals, found, report.rows_loaded, staged.context.synonyms.total_words)
+    if check is None:
+        return
+    said: dict[str, Any] = {"label": check.label, "row": check.row, "matches": check.matches}
+    said["differences"] = {n: {"stated": str(a), "rows": str(b)} for n, (a, b) in check.differences.items()}
+    state.connection.execute(
+        sa.update(target).where(this).values(totals=target.c.totals.op("||")(sa.cast({"own_total": said}, JSONB)))
+    )
+    if not check.matches:
+        report.warnings.append(check.message(report.rows_quarantined))
 
 
 def _record_validation(state: _Load, file_id: str) -> None:

@@ -599,7 +599,7 @@ def delete(connection: Connection, organisation: str, rule_ids: Iterable[str]) -
 def set_mapping(
     engine: Engine,
     organisation: str,
-    names: Mapping[str, Mapping[str, Any]] | str,
+    name: str,
     *,
     event: str | None = None,
     tactic: str | None = None,
@@ -609,33 +609,42 @@ def set_mapping(
     note: str | None = None,
     dry_run: bool = False,
 ) -> Edit:
-    """Tie single things, each by a rule of its own.
+    """Tie one thing by a rule of its own.
 
     A campaign's rule is of its id, so it holds whatever the campaign is called later. What is not given stays as an
     earlier rule of the thing has it.
 
     Args:
-        names: a campaign's id or name, a mail category, the event a list names, or an origin; or several of these, with
-            the arguments ``event``, ``tactic`` and ``ignore`` of each.
+        name: a campaign's id or name, a mail category, the event a list names, or an origin.
         source, account: where several things are called so.
 
     Raises:
         InputError: ``unknown_name`` with near ones, ``ambiguous_name`` with all, or what :func:`make_rule` refuses.
     """
-    wanted = {names: {"event": event, "tactic": tactic, "ignore": ignore}} if isinstance(names, str) else names
 
     def write(connection: Connection, events: Events) -> tuple[list[Rule], list[Rule]]:
         things = _things(connection, organisation)
+        thing = _named(things, name, source, account, tactic_only=bool(tactic) and not (event or ignore))
         known = {rule.rule_id: rule for rule in load_rules(connection, organisation)}
-        made, problems = [], []
-        for name, parts in wanted.items():
-            try:
-                thing = _named(things, name, source, account, tactic_only=not (parts.get("event") or parts["ignore"]))
-                made.append(_merged(thing, known, events, note=note, **parts))
-            except InputError as error:
-                problems.extend(error.problems)
-        if problems:
-            raise InputError(problems)
+        rule = _merged(thing, known, events, event=event, tactic=tactic, ignore=ignore, note=note)
+        save(connection, organisation, rule)
+        return [rule], []
+
+    return edit(engine, organisation, write, dry_run=dry_run)
+
+
+def set_things(
+    engine: Engine, organisation: str, chosen: Iterable[tuple[Mapped, Mapping[str, Any]]], *, dry_run: bool = False
+) -> Edit:
+    """Tie several things of :func:`list_mapped` at once, each with ``event``, ``tactic`` and ``ignore`` of its own.
+
+    Raises:
+        InputError: what :func:`make_rule` refuses of any of them; nothing is written then.
+    """
+
+    def write(connection: Connection, events: Events) -> tuple[list[Rule], list[Rule]]:
+        known = {rule.rule_id: rule for rule in load_rules(connection, organisation)}
+        made = [_merged(thing, known, events, **parts) for thing, parts in chosen]
         for rule in made:
             save(connection, organisation, rule)
         return made, []
@@ -644,7 +653,7 @@ def set_mapping(
 
 
 def _merged(
-    thing: _Thing,
+    thing: _Thing | Mapped,
     known: Mapping[str, Rule],
     events: Events,
     *,
@@ -683,7 +692,7 @@ def _named(
         t for t in things
         if source in (None, t.subject.source) and (account in (None, t.subject.account) or t.what == "origin")
     ]  # fmt: skip
-    # An event ties lists, a tactic origins; of both sorts one may be called the same.
+    # An event ties lists, a tactic origins, and one of each may be called the same.
     within = [t for t in within if t.what != ("list" if tactic_only else "origin")]
     wanted = normalise_name(name)
     found = [t for t in within if t.id == name and t.what == "campaign"]
@@ -707,4 +716,5 @@ def _named(
 __all__ = [
     "KINDS", "Change", "Edit", "Mapped", "RuleUse", "add_rule", "apply", "edit", "event_label", "find_event",
     "find_tactic", "list_mapped", "list_rules", "make_rule", "remove_rules", "set_mapping",
+    "set_things",
 ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import date
+from decimal import Decimal
 from typing import Any
 
 from turnout.errors import Problem
@@ -46,10 +47,16 @@ class Rejected:
 
 @dataclass(slots=True)
 class Total:
-    """A row of sums, recognised and not counted. ``label`` is what says so."""
+    """A row of sums, recognised and not counted. ``label`` is what says so.
+
+    Attributes:
+        values: the sums themselves, by warehouse column, where the layout reads them: the loaded rows are compared
+            with them (:func:`ingestion.totals.compare`).
+    """
 
     row: int
     label: str
+    values: dict[str, Decimal] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

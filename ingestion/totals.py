@@ -7,9 +7,13 @@ they are when a later file replaces those rows; ``current_rows`` says how many o
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+import re
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -18,6 +22,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.dialects.postgresql import JSONB
 
+from ingestion.records import Total
 from turnout.identity import key_of
 from turnout.warehouse import tables as wh
 
@@ -101,6 +106,110 @@ def totals_of(
         condition += [table.c.date >= days[0]] if days[0] is not None else []
         condition += [table.c.date <= days[1]] if days[1] is not None else []
     return sa.select(_object(_sums(table))).where(*condition)
+
+
+#: What a total row may be about and still be about every row; "Total: Search" is not.
+_WHOLE = frozenset(
+    ("", "account", "accounts", "campaigns", "campaign", "all campaigns", "filtered campaigns", "all", "results",
+     "アカウント", "キャンペーン", "すべてのキャンペーン", "全キャンペーン", "フィルタ済みキャンペーン", "cuenta",
+     "campañas", "conta", "campanhas", "konto", "kampagnen", "compte", "campagnes", "row without a campaign")
+)  # fmt: skip
+_AROUND = re.compile(r"^[\s:：;\-–—(（]+|[\s)）]+$|^\s*\d+$")
+#: Rows are rounded one by one, their sum once: per row the sums may be off by half of the last digit shown.
+_WHOLE_NUMBERS = frozenset(("impressions", "clicks"))
+
+
+@dataclass(frozen=True)
+class TotalCheck:
+    """A file's own row of sums beside the sum of its rows.
+
+    Attributes:
+        label, row: of the row of sums that comes nearest.
+        matches: whether it, or any other that is about all rows, agrees with the rows.
+        differences: column → (the row of sums, the sum of the rows), where they differ.
+    """
+
+    label: str
+    row: int
+    matches: bool
+    differences: dict[str, tuple[Decimal, Decimal]]
+
+    def message(self, quarantined: int) -> str:
+        """What to tell whoever reads the file."""
+        named = "; ".join(
+            f"{name} {_plain(stated)} against {_plain(found)} ({_plain(found - stated, sign=True)})"
+            for name, (stated, found) in self.differences.items()
+        )
+        why = (
+            f"{quarantined} rows are in quarantine" if quarantined
+            else "rows are missing from the file, or its total is about more than its rows (a filter)"
+        )  # fmt: skip
+        return f"the file's own total (row {self.row}, {self.label!r}) and the sum of its rows differ: {named}; {why}"
+
+
+def _plain(value: Decimal, *, sign: bool = False) -> str:
+    text = f"{value:+,.2f}" if sign else f"{value:,.2f}"
+    return text.removesuffix(".00")
+
+
+def is_whole(label: str, total_words: Collection[str]) -> bool:
+    """Whether a row of sums with this label is about every row above it, not about one kind of campaign."""
+    text = unicodedata.normalize("NFKC", label).casefold().strip()
+    for word in sorted(total_words, key=len, reverse=True):
+        if text.startswith(word):
+            text = text[len(word) :]
+            break
+    while (shorter := _AROUND.sub("", text)) != text:
+        text = shorter
+    return text in _WHOLE
+
+
+def compare(
+    stated: Sequence[Total], found: Mapping[str, Any], rows: int, total_words: Collection[str]
+) -> TotalCheck | None:
+    """Compare a file's rows of sums with what its rows add up to.
+
+    Rows of sums overlap ("Total: Campaigns", "Total: Account", "Total: Search"), so it is enough that one agrees that
+    is about all rows, or that all of them together do.
+
+    Args:
+        found: column → sum of the rows; ``spend`` only counts where ``currency`` is one.
+        rows: how many were added up, for what rounding may amount to.
+
+    Returns:
+        ``None`` where no row of sums is about all rows, or none has a figure to compare.
+    """
+    compared = ("spend", "impressions", "clicks", "conversions", "registrations", "leads")
+    names = [n for n in compared if found.get(n) is not None]
+    if found.get("currency") is None:
+        names = [n for n in names if n != "spend"]
+    sums = {name: Decimal(str(found[name])) for name in names}
+    whole = [t for t in stated if is_whole(t.label, total_words) and any(n in t.values for n in sums)]
+    if not whole:
+        return None
+
+    def differing(values: Mapping[str, Decimal]) -> dict[str, tuple[Decimal, Decimal]]:
+        return {
+            name: (values[name], total)
+            for name, total in sums.items()
+            if name in values and abs(values[name] - total) > _tolerance(name, values[name], rows)
+        }
+
+    every = {n: sum((t.values[n] for t in stated if n in t.values), Decimal()) for n in sums}
+    checks = [(t, differing(t.values)) for t in whole]
+    best, differences = min(checks, key=lambda c: (len(c[1]), sum(abs(a - b) for a, b in c[1].values())))
+    matches = not differences or not differing(every)
+    return TotalCheck(best.label, best.row, matches, {} if matches else differences)
+
+
+def _tolerance(name: str, stated: Decimal, rows: int) -> Decimal:
+    """How far rounding alone may take a sum of ``rows`` figures from the total shown."""
+    if name in _WHOLE_NUMBERS:
+        return Decimal(0)
+    exponent = stated.as_tuple().exponent
+    last = Decimal(1).scaleb(max(exponent, -2) if isinstance(exponent, int) else 0)
+    # errors of half a digit add up like a random walk; four standard deviations of it
+    return last * Decimal(max(1.0, 4 * math.sqrt(rows / 12)))
 
 
 @dataclass
