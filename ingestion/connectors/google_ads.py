@@ -192,9 +192,9 @@ class GoogleAdsConnector(Connector):
         self._login |= dict.fromkeys(found)
         for account_id in [a for a in self._denied if a in below]:
             del self._denied[account_id]
-        for account_id, error in self._denied.items():
+        for account_id, reason in self._denied.items():
             # cancelled accounts stay in the list of what is visible
-            self.notes.warn(f"account {dashed(account_id)} is not read: {error}")
+            self.notes.warn(f"account {dashed(account_id)} is not read: {reason}")
         return below | found
 
     def _customer(self, account_id: str) -> _Customer:

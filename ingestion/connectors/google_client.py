@@ -6,7 +6,7 @@ The library's generated clients and its own interceptors are used; three things 
 * The access token is fetched before a request, not by gRPC within it: a refused refresh token is then told as what it
   is, and a token that was revoked or ran out while reading is renewed once. The same goes for a plain-text channel to
   another address, to which gRPC itself would attach no token.
-* The library's request log is left out. It would write every request's headers and answers.
+* The library's request log is left out, and its token log filtered. They would write headers and answers.
 * Every request has a deadline. The library sets none and repeats nothing, so that
   :func:`~ingestion.connectors.retry.patiently` is the only one who waits.
 
@@ -15,6 +15,7 @@ Importing the library takes a second; it happens with the first request.
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -209,11 +210,11 @@ class GoogleClient:
         def ask() -> tuple[list[T], Any]:
             rows: list[T] = []
             total = None
-            batches = self._service("google_ads_service", "GoogleAdsService").search_stream(
-                request={"customer_id": customer_id, "query": query, "summary_row_setting": setting},
-                timeout=self.credentials.timeout_seconds, retry=None, metadata=_through(login),
-            )  # fmt: skip
             try:
+                batches = self._service("google_ads_service", "GoogleAdsService").search_stream(
+                    request={"customer_id": customer_id, "query": query, "summary_row_setting": setting},
+                    timeout=self.credentials.timeout_seconds, retry=None, metadata=_through(login),
+                )  # fmt: skip
                 for batch in batches:
                     rows.extend(read(row) for row in batch.results)
                     if batch.HasField("summary_row"):
@@ -276,6 +277,7 @@ class GoogleClient:
         from google.auth.transport.requests import Request
 
         if self._http is None:
+            logging.getLogger("google.auth.transport.requests").addFilter(_without_bodies)
             self._http = requests.Session()
         if self._oauth is None:
             self._oauth = self._grant()
@@ -445,6 +447,11 @@ class GoogleClient:
         for secret in secrets:
             text = text.replace(secret, "***") if secret else text
         return text
+
+
+def _without_bodies(record: logging.LogRecord) -> bool:
+    """Keeps what a token server answered out of the logs; it may repeat what it was asked."""
+    return not (hasattr(record, "httpRequest") or hasattr(record, "httpResponse"))
 
 
 def _sentence(advice: str) -> str:
