@@ -184,6 +184,10 @@ class AdsLayout(Layout):
             "leads": value("leads"),
         }
 
+    def account_id(self, cell: Cell) -> str | None:
+        """The id of an account as the platform's API writes it: one account must not have two names."""
+        return parse_id(cell)
+
     def warn(self, fields: Mapping[str, Column], context: Context) -> None:
         """Add what a user should know of the columns."""
 
@@ -252,8 +256,10 @@ class AdsLayout(Layout):
                 parsers[name] = Parser(lambda c, m=known.mark[name]: parse_money(c, mark=m))  # type: ignore[misc]
             elif name == "currency":
                 parsers[name] = Parser(parse_currency)
-            elif name in ("campaign_id", "account_id"):
+            elif name == "campaign_id":
                 parsers[name] = Parser(parse_id)
+            elif name == "account_id":
+                parsers[name] = Parser(self.account_id)
             elif name in TEXTS:
                 parsers[name] = Parser(parse_text)
         words = Parser(lambda c: is_total_word(c, context.synonyms))

@@ -20,6 +20,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy import Engine
 
+from ingestion.api import ingest_paths
 from ingestion.connectors import google_client, run
 from ingestion.connectors.base import (
     AccessDenied,
@@ -751,6 +752,27 @@ def test_a_read_that_fails_in_the_middle_leaves_what_was_there(
     with engine.connect() as connection:
         total = connection.execute(sa.select(sa.func.sum(wh.ad_performance.c.spend))).scalar_one()
     assert total == Decimal("33791.123456")
+
+
+def test_an_export_of_the_same_account_does_not_count_beside_the_api(
+    server: GoogleServer, settings: Settings, engine: Engine, tmp_path: Path
+) -> None:
+    export = tmp_path / "report.csv"
+    export.write_text(
+        "Day,Customer ID,Campaign,Campaign ID,Currency code,Impr.,Clicks,Cost\n"
+        "2026-05-01,111-222-3333,Old name,11,JPY,100,5,7000\n"
+    )
+    ingest_paths([export], settings=settings, engine=engine, gate=accept_everything)
+    configured = settings.model_copy(update={"google_ads": credentials(server)})
+    server.script("performance", stream_batches("google_searchstream_rest"))
+    run.read_source(
+        "google_ads", FIRST, LAST, settings=configured, engine=engine, gate=accept_everything, run_id=uuid4()
+    ).raise_failures()
+    with engine.connect() as connection:
+        accounts, total = connection.execute(
+            sa.select(sa.func.array_agg(wh.ad_performance.c.account.distinct()), sa.func.sum(wh.ad_performance.c.spend))
+        ).one()
+    assert (accounts, total) == (["1112223333"], Decimal("33791.123456"))
 
 
 def test_too_much_data_is_asked_for_in_halves(server: GoogleServer, settings: Settings, engine: Engine) -> None:
