@@ -23,11 +23,15 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import pyarrow.compute as pc
 import sqlalchemy as sa
 import structlog
 from sqlalchemy import Connection, Engine
 
+from ingestion.absent import stopped_figures
+from ingestion.blocks import can_block, cell_blocks
 from ingestion.connectors.run import SourceOutcome, is_configured, known_accounts, note_failures, read_source
+from ingestion.explaining import closest, explain
 from ingestion.headers import Synonyms, load_synonyms
 from ingestion.layouts import Context, Layout, Parser, all_layouts, is_blank, is_notes, recognise
 from ingestion.linking import Links, event_days, link
@@ -41,14 +45,16 @@ from ingestion.loader import (
     drop_refusals,
     load,
     quarantine_row,
+    shown_name,
     stage,
 )
+from ingestion.mapped import MappingFile, Mappings, beside, draft, general_mappings, is_mapping, read_mapping
 from ingestion.personal import scrub
 from ingestion.rates import DatedRates
 from ingestion.reading import RawTable, open_tables
 from ingestion.staging import Staged, sweep
 from ingestion.totals import FileTotals, totals
-from ingestion.values import CellError, parse_date
+from ingestion.values import Cell, parse_date
 from turnout.errors import InputError, Problem
 from turnout.quality import Gate
 from turnout.settings import Settings
@@ -57,8 +63,8 @@ from turnout.warehouse.load import upsert
 from turnout.warehouse.partitions import ensure_months
 
 __all__ = [
-    "FileReport", "FileTotals", "IngestReport", "Links", "ingest_paths", "ingest_source", "link", "quarantine_rows",
-    "totals",
+    "FileReport", "FileTotals", "IngestReport", "Links", "draft_mapping", "ingest_paths", "ingest_source", "link",
+    "quarantine_rows", "totals",
 ]  # fmt: skip
 
 log = structlog.get_logger(__name__)
@@ -119,6 +125,8 @@ class _File:
     sha256: str = ""
     tables: list[tuple[RawTable, Layout]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    #: Tables nobody knows, with why.
+    strange: list[tuple[RawTable, list[Problem]]] = field(default_factory=list)
     ignored: bool = False
     of_another_source: bool = False
     last_day: date | None = None
@@ -142,6 +150,8 @@ def _expand(paths: Iterable[Path], settings: Settings, account: str | None) -> l
         members = sorted(_walk(path)) if folder is not None else [path]
         root = inbox if path.is_relative_to(inbox) else folder
         for member in members:
+            if is_mapping(member):
+                continue
             relative = member.relative_to(root).parts if root is not None and member.is_relative_to(root) else ()
             named = account if account is not None else relative[0] if len(relative) > 1 else ""
             found.setdefault(member, _File(member, named, folder is not None))
@@ -156,27 +166,54 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _sha256(path: Path) -> str:
+    """What a file holds, and what the mapping file beside it says of it."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        content = hashlib.file_digest(file, "sha256")
+    if beside(path).is_file():
+        content.update(beside(path).read_bytes())
+    return content.hexdigest()
 
 
-def _inspect(file: _File, settings: Settings, synonyms: Synonyms, sources: Sequence[str] = ()) -> None:
-    """Find the tables of a file and what they are, without reading their rows."""
+def _inspect(
+    file: _File,
+    settings: Settings,
+    synonyms: Synonyms,
+    sources: Sequence[str] = (),
+    *,
+    general: Sequence[MappingFile] = (),
+    given: MappingFile | None = None,
+) -> None:
+    """Find the tables of a file and what they are, without reading their rows.
+
+    Args:
+        general, given: mapping files of the home folder, and the one a caller named; one beside the file is looked for.
+    """
     strange = 0
     try:
-        for table in open_tables(file.path, max_line_bytes=settings.max_line_bytes, synonyms=synonyms):
+        own = given or (read_mapping(beside(file.path)) if beside(file.path).is_file() else None)
+        mappings = Mappings(own, general)
+        for table in open_tables(
+            file.path,
+            max_line_bytes=settings.max_line_bytes,
+            synonyms=synonyms.with_headers(mappings.headers()) if mappings.headers() else synonyms,
+            header_row=own.header_row if own is not None else None,
+        ):
             if is_notes(table):
                 continue
             try:
-                layout, _ = recognise(table, synonyms)
+                layout = mappings.settle(table, synonyms) or recognise(table, synonyms)[0]
             except InputError as error:
                 file.problems.extend(error.problems)
+                file.strange.append((table, error.problems))
                 strange += _is_regular(table)
                 continue
             if not sources or layout.source in sources:
                 file.tables.append((table, layout))
             else:
                 file.of_another_source = True
+        if own is not None and not (mappings.used or file.problems):
+            message = f"the mapping {own.path.name} fits no table of the file: none has all the columns it names"
+            file.problems.append(Problem("bad_mapping", message, file=file.path.name))
         file.sha256 = file.sha256 or _sha256(file.path)
     except InputError as error:
         file.problems.extend(error.problems)
@@ -215,7 +252,7 @@ def _order_days(files: Sequence[_File]) -> None:
 
 def _last_day(table: RawTable, layout: Layout) -> date | None:
     """The latest plausible date of a table; ambiguous ones say nothing."""
-    match = layout.recognise(table)
+    match = layout.recognise(table, table.settled.synonyms)
     column = next(
         (c for f in ("day", "period_end", "period_start", "registered_at") if match and (c := match.fields.get(f))),
         None,
@@ -223,12 +260,19 @@ def _last_day(table: RawTable, layout: Layout) -> date | None:
     if column is None:
         return None
     parse = Parser(parse_date)
-    latest: date | None = None
-    for row in table.rows():
-        day = parse(row.cells[column.index]) if column.index < len(row.cells) else None
-        if day is not None and day.__class__ is not CellError and (latest is None or day > latest):
-            latest = day
-    return latest
+    days = (parse(cell) for cell in _cells(table, column.index))
+    return max((day for day in days if isinstance(day, date)), default=None)
+
+
+def _cells(table: RawTable, index: int) -> Iterator[Cell]:
+    """The cells of a column; repeated ones may be left out."""
+    if not can_block(table):
+        yield from (row.cells[index] for row in table.rows() if index < len(row.cells))
+        return
+    for block in cell_blocks(table, [index]):
+        if index in block.columns:
+            yield from pc.unique(block.columns[index]).to_pylist()
+        yield from (row.cells[index] for row in block.others if index < len(row.cells))
 
 
 # --- runs -------------------------------------------------------------------------------------------------------------
@@ -313,6 +357,7 @@ class _Job:
     event: str | None = None
     dry_run: bool = False
     progress: Callable[[int], None] | None = None
+    explain: bool = False
 
     @property
     def organisation(self) -> str:
@@ -356,14 +401,19 @@ def _read_file(job: _Job, file: _File) -> list[FileReport]:
 
         for table, layout in file.tables:
             account = file.account or job.api_accounts.get(layout.source, "")
+            settled = table.settled
+            account = settled.account or account
             context = Context(
-                job.settings, account=account, event=job.event, synonyms=job.synonyms,
-                event_days=event_days(job.engine, job.organisation, account),
+                job.settings, account=account, event=settled.event or job.event,
+                synonyms=settled.synonyms or job.synonyms,
+                event_days=event_days(job.engine, job.organisation, account), warnings=table.notes,
             )  # fmt: skip
             window = None if layout.source in _UNDATED_SOURCES else job.window
             rows = stack.enter_context(Staged(folder))
             try:
                 staged.append(stage(table, layout, context, rows, path=file.path, window=window, progress=progress))
+                if job.explain:
+                    staged[-1].report.explained = explain(table, layout, context)
             except InputError as error:
                 reports.append(_refused(job, file, error.problems, table=table, layout=layout))
         if staged:
@@ -379,6 +429,8 @@ def _load_file(job: _Job, file: _File, staged: Sequence[StagedTable]) -> list[Fi
                 ensure_months(connection, wh.metadata.tables[f"{wh.SCHEMA}.{name}"], first, last)
     with job.engine.connect() as connection, connection.begin() as transaction:
         rates = DatedRates.load(connection, job.settings)
+        for one in staged:
+            one.report.warnings.extend(_about_absent(connection, job, one))
         reports = [
             load(
                 connection, one, job.origin(file, one.table.stated.generated), gate=job.gate, rates=rates, beside=staged
@@ -392,6 +444,19 @@ def _load_file(job: _Job, file: _File, staged: Sequence[StagedTable]) -> list[Fi
     return reports
 
 
+def _about_absent(connection: Connection, job: _Job, staged: StagedTable) -> Iterator[str]:
+    """What earlier reports of the account had and this one has not."""
+    if staged.first_day is None or staged.last_day is None:
+        return
+    fields = {field for field in staged.report.columns.values() if field is not None}
+    names_accounts = bool(fields & {"account", "account_id"})
+    yield from stopped_figures(
+        connection, organisation=job.organisation, source=staged.layout.source, table=staged.layout.table,
+        account=None if names_accounts else staged.context.account, fields=fields, first=staged.first_day,
+        last=staged.last_day,
+    )  # fmt: skip
+
+
 def _refusals(job: _Job, file: _File) -> list[FileReport]:
     """Reports of what of a file was no known table."""
     if not file.problems:
@@ -399,7 +464,20 @@ def _refusals(job: _Job, file: _File) -> list[FileReport]:
     if file.ignored:
         names = sorted({f"{p.file}#{p.sheet}" if p.sheet else str(p.file) for p in file.problems})
         return [FileReport(name=name, path=file.path, status="ignored", problems=file.problems) for name in names]
-    return [_refused(job, file, file.problems)]
+    if not job.explain or not file.strange:
+        return [_refused(job, file, file.problems)]
+    # One report for each table nobody knows, so that its columns can be shown.
+    shown = [p for _, problems in file.strange for p in problems]
+    rest = [p for p in file.problems if p not in shown]
+    reports = [_refused(job, file, rest)] if rest else []
+    for table, problems in file.strange:
+        context = Context(job.settings, synonyms=table.settled.synonyms or job.synonyms)
+        layout = closest(table, context)
+        report = _refused(job, file, problems, table=table, layout=layout)
+        report.name = shown_name(table)
+        report.explained = explain(table, layout, context)
+        reports.append(report)
+    return reports
 
 
 def _refused(
@@ -448,6 +526,8 @@ def ingest_paths(
     trigger: str = "cli",
     progress: Callable[[int], None] | None = None,
     dry_run: bool = False,
+    mapping: Path | None = None,
+    explain: bool = False,
 ) -> IngestReport:
     """Read files, and all files of folders, into the warehouse.
 
@@ -458,21 +538,27 @@ def ingest_paths(
         window: only rows of these days, both included.
         progress: called with bytes newly read.
         dry_run: read, check and report everything, then write nothing.
+        mapping: a mapping file about these files, in place of those beside them; see :mod:`ingestion.mapped`.
+        explain: fill :attr:`FileReport.explained`, also of tables nobody knows.
 
     Returns:
         One entry per table. A file that cannot be used is reported, and the others are read all the same.
 
     Raises:
+        InputError: ``mapping`` is defective.
+        ConfigurationError: ``headers.yaml`` or a mapping file of the home folder is.
         LostRowsError: a defect of this program; the file was not loaded.
         sqlalchemy.exc.SQLAlchemyError: the database refuses. Files before it are loaded.
     """
     files = _expand(paths, settings, account)
     synonyms = load_synonyms(settings.home_path)
+    general = general_mappings(settings.home_path)
+    given = read_mapping(mapping) if mapping is not None else None
     for file in files:
-        _inspect(file, settings, synonyms)
+        _inspect(file, settings, synonyms, general=general, given=given)
     _order_days(files)
     with _run(engine, settings.organisation, trigger, dry_run=dry_run) as run_id:
-        job = _Job(settings, engine, gate, synonyms, run_id, window, event, dry_run, progress)
+        job = _Job(settings, engine, gate, synonyms, run_id, window, event, dry_run, progress, explain)
         return _work(job, sorted(files, key=lambda f: f.order))
 
 
@@ -511,8 +597,9 @@ def ingest_source(
     files = _expand([inbox], settings, None) if inbox.is_dir() else []
     window = None if source in _UNDATED_SOURCES else (first, last)
     files = _not_known_to_be_apart(files, source, window, engine, settings.organisation)
+    general = general_mappings(settings.home_path)
     for file in files:
-        _inspect(file, settings, synonyms, [source])
+        _inspect(file, settings, synonyms, [source], general=general)
     files = [f for f in files if f.tables or (f.problems and not f.ignored and not f.of_another_source)]
     _order_days(files)
     with _run(engine, settings.organisation, trigger, dry_run=dry_run) as run_id:
@@ -580,6 +667,19 @@ def _work(job: _Job, files: Sequence[_File]) -> IngestReport:
     if not job.dry_run:
         report.links = link(job.engine, job.organisation)
     return report
+
+
+def draft_mapping(reports: Sequence[FileReport]) -> str:
+    """A mapping file to be corrected by hand, for the tables of one file that were read with ``explain``.
+
+    Raises:
+        ValueError: nothing was explained, or of several files.
+    """
+    explained = [r for r in reports if r.explained]
+    if len({r.path for r in explained}) != 1:
+        raise ValueError("a mapping is drafted for one file with a table in it")
+    layouts = {layout.name: layout for layout in all_layouts()}
+    return draft(explained[0].path.name, [(r.sheet, layouts.get(r.layout or ""), r.explained) for r in explained])
 
 
 def quarantine_rows(

@@ -53,7 +53,8 @@ class CellBlock:
     def rows(self, at: NDArray[np.int64]) -> list[Row]:
         """The rows at some positions, as :meth:`RawTable.rows` gives them; needs all columns."""
         places = pa.array(at)
-        cells = zip(*(self.columns[n].take(places).to_pylist() for n in range(self.width)), strict=True)
+        columns = [self.columns[n].take(places).to_pylist() for n in range(self.width)]
+        cells = zip(*columns, strict=True) if columns else itertools.repeat((), len(at))  # blank lines have no cell
         return [Row(int(number), list(row)) for number, row in zip(self.numbers[at], cells, strict=True)]
 
 
@@ -156,7 +157,8 @@ class _Splitter:
         """A block of regular text, else ``None``."""
         if "\0" in text or text.count("\r") != text.count("\r\n"):
             return None
-        if '"' in text and '"' in self._quoted.sub("", text):
+        data = text.encode()
+        if '"' in text and not (_plainly_quoted(data, self._source.delimiter) or self._all_quoted(text)):
             return None
         first = next(csv.reader([text[: text.find("\n") + 1] or text], delimiter=self._source.delimiter))
         if len(first) < 2:
@@ -165,7 +167,6 @@ class _Splitter:
         chosen = names if self._wanted is None else [str(n) for n in sorted(self._wanted) if n < len(first)]
         if not chosen:
             return None
-        data = text.encode()
         try:
             found = pa_csv.read_csv(
                 pa.py_buffer(data),
@@ -181,6 +182,26 @@ class _Splitter:
         self._row += found.num_rows
         columns = {int(name): _whole(found[name]) for name in chosen}
         return CellBlock(numbers, columns, len(first), [])
+
+    def _all_quoted(self, text: str) -> bool:
+        return '"' not in self._quoted.sub("", text)
+
+
+def _plainly_quoted(data: bytes, delimiter: str) -> bool:
+    """Whether quotation marks come in pairs, each around a whole cell within one line; none is doubled."""
+    text = np.frombuffer(data, dtype=np.uint8)
+    marks = np.flatnonzero(text == ord('"'))
+    if len(marks) % 2:
+        return False
+    opening, closing = marks[0::2], marks[1::2]
+    before = text[np.maximum(opening - 1, 0)]
+    after = text[np.minimum(closing + 1, len(text) - 1)]
+    feeds = np.flatnonzero(text == ord("\n"))
+    return bool(
+        np.all((opening == 0) | np.isin(before, [ord(delimiter), ord("\n")]))
+        and np.all((closing == len(text) - 1) | np.isin(after, [ord(delimiter), ord("\r"), ord("\n")]))
+        and np.array_equal(np.searchsorted(feeds, opening), np.searchsorted(feeds, closing))
+    )
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

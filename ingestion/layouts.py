@@ -113,11 +113,21 @@ class Block:
 
 @dataclass(frozen=True)
 class ColumnUse:
-    """What a column was taken for: a field of the layout, ``personal`` (dropped), or nothing."""
+    """What a column was taken for: a field of the layout, ``personal`` (dropped), or nothing.
+
+    Attributes:
+        note: what stands in brackets at the header's end.
+        why: what ties the header to the field.
+        samples: some of its cells as they are read.
+        suggestions: of a column nobody knows, the fields whose headers resemble it.
+    """
 
     column: str
     field: str | None
     note: str = ""
+    why: str = ""
+    samples: tuple[str, ...] = ()
+    suggestions: tuple[str, ...] = ()
 
 
 class Layout(ABC):
@@ -168,6 +178,14 @@ class Layout(ABC):
     def time_zone(self, table: RawTable, context: Context) -> str:
         """The zone the table's days are in: what it states, else the installation's."""
         return table.stated.time_zone or context.settings.time_zone
+
+    def parsers(self, table: RawTable, fields: Mapping[str, Column], context: Context) -> Mapping[str, Parser]:
+        """Field → how its cells are read, to show some; fields left out are shown as written.
+
+        Raises:
+            InputError: the table as a whole cannot be used.
+        """
+        return {}
 
     def explain(self, table: RawTable, synonyms: Synonyms | None = None) -> list[ColumnUse]:
         """What each column was taken for."""
@@ -375,12 +393,19 @@ def _learn_blocks(table: RawTable, by_index: Sequence[tuple[int, DateColumn | Nu
     for block in cell_blocks(table, {index for index, _ in by_index}):
         for index, known in by_index:
             if index in block.columns:
-                counts = pc.value_counts(block.columns[index])
+                cells = block.columns[index]
+                counts = pc.value_counts(_shapes(cells) if isinstance(known, NumberColumn) else cells)
                 for cell, times in zip(counts.field(0).to_pylist(), counts.field(1).to_pylist(), strict=True):
                     known.add(cell, times)
             for row in block.others:
                 if index < len(row.cells):
                     known.add(row.cells[index])
+
+
+def _shapes(cells: pa.StringArray) -> pa.StringArray:
+    """Cells that prove the same about the decimal mark made alike: what counts is how many digits stand where."""
+    # a leading zero says something of its own
+    return pc.if_else(pc.match_substring_regex(cells, "^[1-9]"), pc.replace_substring_regex(cells, "[0-9]", "1"), cells)
 
 
 @lru_cache(maxsize=1)
