@@ -42,7 +42,7 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 from ingestion import facts
 from ingestion.ahead import ahead
 from ingestion.facts import Keys, Mask
-from ingestion.layouts import Block, Context, Layout
+from ingestion.layouts import Block, ColumnUse, Context, Layout
 from ingestion.personal import scrub
 from ingestion.rates import DatedRates
 from ingestion.reading import RawTable, Stated
@@ -99,6 +99,7 @@ class FileReport:
         problems: the first :data:`REPORTED_PROBLEMS`; all rows are in quarantine.
         columns: header → the field it was taken for, ``personal`` for those dropped, ``None`` for those not used.
         total_labels: what the rows of sums call themselves; ``totals`` are those with figures.
+        explained: every column, with why it was taken for what it was; only where that was asked for.
     """
 
     name: str
@@ -122,6 +123,7 @@ class FileReport:
     columns: dict[str, str | None] = field(default_factory=dict)
     total_labels: list[str] = field(default_factory=list)
     totals: list[Total] = field(default_factory=list)
+    explained: list[ColumnUse] = field(default_factory=list)
 
     def note_total(self, total: Total) -> None:
         """Count a row of sums."""
@@ -406,6 +408,8 @@ def load(
                 for part in parts:
                     _load_facts(state, target, part)
             _clear_rest(state, target)
+            if target is wh.registration:
+                _clear_moved(state)
             continue
         for batch in staged.rows.batches(name):
             _load_rows(state, target, batch)
@@ -714,6 +718,30 @@ def _clear_rest(state: _Load, target: Table) -> None:
         if keep:
             condition.append(target.c.date.not_in(sorted(keep)))
         state.connection.execute(sa.delete(target).where(*condition))
+
+
+def _clear_moved(state: _Load) -> None:
+    """Remove registrations that an earlier read of this file had on other days, of people it has again.
+
+    Somebody corrected a year: the day as it was lies outside of what the file covers now. Only the same person in the
+    same list of the same file says so; of other old rows nobody knows whether the file merely no longer goes back so far.
+    """
+    if state.origin.window is not None:
+        return
+    old, new = wh.registration.alias("old"), wh.registration.alias("new")
+    ids = [state.lineage, *(lineage_of(state.origin.path, p.table.sheet, p.table.file) for p in state.parts)]
+    again = sa.exists().where(
+        new.c.organisation == old.c.organisation, new.c.source == old.c.source, new.c.account == old.c.account,
+        new.c.event_label == old.c.event_label, new.c.registrant_hash == old.c.registrant_hash,
+        new.c.run_id == state.origin.run_id, new.c.file_id.in_(ids),
+        new.c.date.between(state.staged.first_day, state.staged.last_day),
+    )  # fmt: skip
+    state.connection.execute(
+        sa.delete(old).where(
+            old.c.organisation == state.origin.organisation, old.c.source == state.source,
+            old.c.file_id.in_(ids), old.c.run_id != state.origin.run_id, again,
+        )
+    )  # fmt: skip
 
 
 def _clipped(span: Window, window: Window | None) -> Window | None:

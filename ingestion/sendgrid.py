@@ -15,11 +15,14 @@ from ingestion.layouts import (
     Layout,
     Match,
     Parser,
+    dated_cell,
     is_blank,
     is_empty,
     is_total_word,
     learn,
+    name_twins,
     problem_of,
+    repeats_header,
     too_wide,
 )
 from ingestion.reading import Column, RawTable, Row
@@ -47,13 +50,17 @@ class Statistics(Layout):
         match = self.recognise(table, context.synonyms)
         assert match is not None, "read is called on a table that recognise accepted"
         fields = match.fields
-        known = learn(table, dates={"day": fields["day"]}, numbers={}, hint=None)
-        day = Parser(lambda c: parse_date(c, order=known.order["day"], today=context.today))
-        text = Parser(parse_text)
-        counts = {f: Parser(lambda c, n=f: parse_count(c, what=n)) for f in fields if f in EMAIL_METRICS}  # type: ignore[misc]
-        parsers = {"day": day, **counts, **({"category": text} if "category" in fields else {})}
+        name_twins(table, self.family, fields, context.synonyms)
+        parsers = self.parsers(table, fields, context)
         for row in table.rows():
             yield self._row(table, row, fields, parsers, context)
+
+    def parsers(self, table: RawTable, fields: Mapping[str, Column], context: Context) -> Mapping[str, Parser]:
+        known = learn(table, dates={"day": fields["day"]}, numbers={}, hint=None)
+        day = Parser(dated_cell(table, lambda c: parse_date(c, order=known.order["day"], today=context.today)))
+        text = Parser(parse_text)
+        counts = {f: Parser(lambda c, n=f: parse_count(c, what=n)) for f in fields if f in EMAIL_METRICS}  # type: ignore[misc]
+        return {"day": day, **counts, **({"category": text} if "category" in fields else {})}
 
     def _row(
         self, table: RawTable, row: Row, fields: Mapping[str, Column], parsers: Mapping[str, Parser], context: Context
@@ -62,8 +69,8 @@ class Statistics(Layout):
         first = cells[fields["day"].index] if fields["day"].index < len(cells) else None
         if all(is_blank(c) for c in cells):
             return Blank(row.number)
-        if is_total_word(first, context.synonyms):
-            return Total(row.number, str(first).strip())
+        if (repeated := repeats_header(table, row)) or is_total_word(first, context.synonyms):
+            return Total(row.number, "repeated header" if repeated else str(first).strip())
         if (wide := too_wide(table, row)) is not None:
             return wide
         values: dict[str, Any] = {}

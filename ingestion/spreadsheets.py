@@ -17,16 +17,18 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from ingestion.headers import Synonyms, header_key
+from ingestion.headers import Synonyms
 from ingestion.layouts import (
     Context,
     Layout,
     Match,
     Parser,
+    dated_cell,
     is_blank,
     is_total_word,
     learn,
     problem_of,
+    repeats_header,
     too_wide,
 )
 from ingestion.personal import scrub
@@ -177,7 +179,7 @@ class OrganiserSheet(Layout):
             raise InputError([
                 table.problem("missing_column", f"missing: {wanted}; columns found: {seen}", row=table.header_row)
             ])  # fmt: skip
-        reading = _Reading(table, context, match.fields, self._parsers(table, match.fields, context))
+        reading = _Reading(table, context, match.fields, self.parsers(table, match.fields, context))
         context.warnings.extend(self._about_columns(table, match.fields, context))
         for row in table.rows():
             yield self._row(row, reading)
@@ -185,7 +187,7 @@ class OrganiserSheet(Layout):
 
     # --- columns ------------------------------------------------------------------------------------------------
 
-    def _parsers(self, table: RawTable, fields: Mapping[str, Column], context: Context) -> dict[str, Parser]:
+    def parsers(self, table: RawTable, fields: Mapping[str, Column], context: Context) -> dict[str, Parser]:
         kinds = {name: self.sheet.fields[name].kind for name in fields}
         conventions = learn(
             table,
@@ -196,7 +198,8 @@ class OrganiserSheet(Layout):
         for name, column in fields.items():
             at = ReadAs(conventions.order.get(name), conventions.mark.get(name, "."), unit_of(column.name), context)
             reader = read_name if name in _NAMES.get(self.sheet.name, ()) else READERS[kinds[name]]
-            parsers[name] = Parser(partial(read_cell, reader, at))
+            read = partial(read_cell, reader, at)
+            parsers[name] = Parser(dated_cell(table, read) if kinds[name] == "day" else read)
         return parsers
 
     def _about_columns(self, table: RawTable, fields: Mapping[str, Column], context: Context) -> Iterator[str]:
@@ -256,8 +259,7 @@ class OrganiserSheet(Layout):
     def _total(self, row: Row, reading: _Reading) -> str | None:
         """What makes a row one of sums or a repeated header, else ``None``."""
         filled = [c for c in row.cells if not _says_nothing(c)]
-        headers = {c.key for c in reading.table.columns}
-        if len(filled) >= 2 and all(isinstance(c, str) and header_key(c) in headers for c in filled):
+        if repeats_header(reading.table, row):
             return "repeated header"
         if self.sheet.name == "insights":
             return None

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from turnout.cli.output import JsonFlag, byte_progress, emit_json, err, out
 from turnout.cli.session import warehouse
+from turnout.errors import ConfigurationError
 
 DateOption = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])]
 
@@ -34,17 +37,31 @@ def ingest(
         datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="Only rows up to this day.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check everything, write nothing.")] = False,
-    explain: Annotated[bool, typer.Option("--explain", help="Show what each column was taken for.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show what each column was taken for, why, and some of its values.")
+    ] = False,
+    mapping: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="A mapping file that says what the columns are."),
+    ] = None,
+    write_mapping: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="Draft a mapping file for the file, to correct by hand; reads nothing in."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Read exports and spreadsheets into the warehouse. The kind of file is found from its content, never its name.
+
+    What the headers do not tell is said by a mapping file: FILE.turnout.yaml beside it, --mapping, or
+    mappings/*.yaml in the home folder. --explain --write-mapping draft.yaml drafts one.
 
     Reading a file again replaces what it wrote before: nothing is counted twice. Rows that cannot be used go to the
     quarantine with the reason; `turnout quarantine list` shows them.
     """
     from expectations.gate import make_gate
-    from ingestion.api import ingest_paths
+    from ingestion.api import draft_mapping, ingest_paths
 
+    dry_run = dry_run or write_mapping is not None
     window = (_day(first) or date.min, _day(last) or date.max) if first or last else None
     with warehouse() as (settings, engine):
         targets = paths or [settings.inbox_path]
@@ -66,14 +83,31 @@ def ingest(
                 window=window,
                 trigger="cli",
                 dry_run=dry_run,
+                mapping=mapping,
+                explain=explain or write_mapping is not None,
                 progress=None if progress is None else lambda done: progress.advance(progress.task_ids[0], done),
             )
     if as_json:
         emit_json(report)
     else:
         print_report(report, explain=explain, dry_run=dry_run)
+    if write_mapping is not None:
+        _write_mapping(write_mapping, report, draft_mapping)
+        return
     if report.refused:
         raise typer.Exit(1)
+
+
+def _write_mapping(path: Path, report: Any, draft_mapping: Callable[[Any], str]) -> None:
+    """Write the draft of a mapping; never over a file that exists, for it may have been corrected already."""
+    if path.exists():
+        raise ConfigurationError(f"{path} exists already; name another file, or remove it first")
+    try:
+        text = draft_mapping(report.files)
+    except ValueError as error:
+        raise ConfigurationError(f"{error}; name one file") from error
+    path.write_text(text, encoding="utf-8")
+    err.print(f"draft written to {path}: correct it, then put it beside the file or use --mapping", highlight=False)
 
 
 def print_report(report: Any, *, explain: bool, dry_run: bool) -> None:
@@ -92,9 +126,7 @@ def print_report(report: Any, *, explain: bool, dry_run: bool) -> None:
         out.print(table)
     if explain:
         for file in report.files:
-            out.print(f"\n[bold]{file.name}[/] read as {file.layout}, {file.encoding}")
-            for header, meaning in file.columns.items():
-                out.print(f"  {header} → {meaning or '(not used)'}", highlight=False)
+            _print_explained(file)
     for file in report.files:
         for warning in file.warnings:
             err.print(f"[yellow]warning:[/] {file.name}: {warning}", highlight=False)
@@ -102,6 +134,28 @@ def print_report(report: Any, *, explain: bool, dry_run: bool) -> None:
         err.print(f"[red]not read:[/] {problem}", highlight=False)
     if any(file.rows_quarantined for file in report.files) and not dry_run:
         err.print("rows in quarantine: see `turnout quarantine list`")
+
+
+def _print_explained(file: Any) -> None:
+    """What each column of a file was taken for, why, and what its cells were read as."""
+    if not file.explained:
+        return
+    kind = (
+        f"read as {file.layout}"
+        if file.status == "loaded"
+        else f"not read; closest to {file.layout or 'nothing known'}"
+    )
+    encoding = f", {file.encoding}" if file.encoding else ""
+    table = Table(title=escape(f"{file.name}: {kind}{encoding}"), title_justify="left")
+    for column in ("column", "taken for", "why", "values as read"):
+        table.add_column(column, overflow="fold")
+    for use in file.explained:
+        meaning = {None: "[dim](not used)[/]", "personal": "[dim](personal, dropped)[/]"}.get(use.field, use.field)
+        why = use.why
+        if not why and use.suggestions:
+            why = f"no known header; did you mean {' or '.join(use.suggestions)}?"
+        table.add_row(escape(use.column), meaning, escape(why or "no known header"), escape(" | ".join(use.samples)))
+    out.print(table)
 
 
 def totals(as_json: JsonFlag = False) -> None:
