@@ -724,7 +724,7 @@ def _clear_moved(state: _Load) -> None:
     """Remove registrations that an earlier read of this file had on other days, of people it has again.
 
     Somebody corrected a year: the day as it was lies outside of what the file covers now. Only the same person in the
-    same list of the same file says so; of other old rows nobody knows whether the file merely no longer goes back so far.
+    same list of the same file says so; of other old rows nobody knows whether the file merely goes back less far now.
     """
     if state.origin.window is not None:
         return
