@@ -89,6 +89,7 @@ _HEARD = re.compile(
 
 #: 山田さんの紹介, Ms. Smith told me: of such a label only the tactic is kept.
 _PERSON = re.compile(r"\S(?:さん|さま|様|氏|先生|殿|くん|君|ちゃん)|\b(?:Mr|Mrs|Ms|Dr|Prof)\b\.?\s", re.IGNORECASE)
+_HOST = re.compile(r"(?:[a-z0-9-]+\.)+[a-z]{2,}", re.IGNORECASE)
 _LUMA_EVENT = re.compile(r"\b(evt-[A-Za-z0-9]{6,})\b")
 #: What may be shown of a cell that should be a date and is none. Anything else may be somebody's name.
 _DATE_LIKE = re.compile(
@@ -620,7 +621,7 @@ class Registrations(Layout):
         if any(utm):
             label = utm_label(utm[0] or source, utm[1], utm[2])
         else:
-            label = _address(source) or _address(_good(values.get("referrer")))
+            label = _address(source) or _page(_good(values.get("referrer")))
             if label is None:
                 label = self._answer(_good(values.get("heard")), reading)
             elif _PERSON.search(label):
@@ -632,7 +633,8 @@ class Registrations(Layout):
         """An answer of a form: kept where it is one to choose from, else only the tactic it names, if it does."""
         if answer is None:
             return None
-        if is_organic(answer) or (reading.facts.answers[answer] >= COMMON_ANSWER and not _PERSON.search(answer)):
+        is_choice = reading.facts.answers[answer] >= COMMON_ANSWER
+        if is_organic(answer) or (is_choice and not _PERSON.search(answer) and scrub(answer) == answer):
             return answer
         tactic = match_label(answer)
         reading.dropped_answers += tactic is None
@@ -769,6 +771,13 @@ def _address(text: str | None) -> str | None:
     except ValueError:
         return None
     return f"{parts.scheme}://{parts.hostname}/" if parts.hostname else None
+
+
+def _page(text: str | None) -> str | None:
+    """A referring page as :func:`_address` keeps it; of words that are no address only the tactic they name."""
+    if text is None or "://" in text:
+        return _address(text)
+    return text if _HOST.fullmatch(text) else match_label(text)
 
 
 class Connpass(Registrations):
