@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from turnout.cli import data, models, plans, run, sources
+from turnout.cli import data, mapping, models, plans, reconcile, run, sources
 from turnout.logs import configure
 
 app = typer.Typer(
@@ -30,5 +30,7 @@ def _options(
 run.register(app)
 data.register(app)
 sources.register(app)
+mapping.register(app)
+reconcile.register(app)
 models.register(app)
 plans.register(app)

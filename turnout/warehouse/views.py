@@ -92,19 +92,19 @@ WITH period AS (
 ), ad AS (
     SELECT organisation, source, account, campaign_id, date, period_end, impressions, clicks, spend_base,
            coalesce(registrations, nullif(leads, 0), conversions, leads) AS registrations_claimed,
-           registrations, leads, conversions
+           registrations, leads, conversions, spend, currency
     FROM {SCHEMA}.ad_performance
     WHERE period_end = date
     UNION ALL
     SELECT a.organisation, a.source, a.account, a.campaign_id, a.date, a.period_end, a.impressions, a.clicks,
            a.spend_base, coalesce(a.registrations, nullif(a.leads, 0), a.conversions, a.leads),
-           a.registrations, a.leads, a.conversions
+           a.registrations, a.leads, a.conversions, a.spend, a.currency
     FROM {SCHEMA}.ad_performance a
     JOIN counted USING (organisation, source, account, campaign_id, date, period_end)
 )
 SELECT ad.organisation, ad.source, ad.account, ad.campaign_id, c.tactic_id, c.event_id, ad.date, ad.period_end,
        ad.impressions, ad.clicks, ad.spend_base, ad.registrations_claimed,
-       ad.registrations, ad.leads, ad.conversions
+       ad.registrations, ad.leads, ad.conversions, ad.spend, ad.currency
 FROM ad
 LEFT JOIN {SCHEMA}.campaign c USING (organisation, source, account, campaign_id)
 """
