@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -164,7 +165,7 @@ class LinkedInAdsConnector(Connector):
 
     def _analytics(self, account: SourceAccount, first: date, last: date) -> list[dict[str, Any]]:
         """Every campaign's days, the metrics of all calls put together."""
-        merged: dict[Any, dict[str, Any]] = {}
+        merged: dict[tuple[str, int], dict[str, Any]] = {}
         for start in range(0, len(METRICS), self.metrics_per_call):
             asked = METRICS[start : start + self.metrics_per_call]
             query = "&".join((
@@ -175,9 +176,12 @@ class LinkedInAdsConnector(Connector):
             elements = _elements(answer, "adAnalytics")
             if len(elements) >= MAX_ELEMENTS:
                 raise TooMuchData(f"LinkedIn answered with {len(elements)} elements and leaves out what is beyond")
+            told: Counter[str] = Counter()
             for element in elements:
-                key = repr((element.get("pivotValues"), element.get("dateRange")))
-                merged.setdefault(key, {}).update(element)
+                what = repr((element.get("pivotValues"), element.get("dateRange")))
+                # Told twice in one call they are two, and nothing is lost.
+                merged.setdefault((what, told[what]), {}).update(element)
+                told[what] += 1
         return list(merged.values())
 
     def _record(self, row: int, element: Mapping[str, Any], account: SourceAccount) -> Record | Rejected:
