@@ -32,7 +32,10 @@ _KNOWN_LIMIT = 20_000
 _NOT_LAYOUTS = ("personal", "totals")
 
 #: Languages a header may be listed under.
-LANGUAGES = ("ja", "en", "es", "pt", "de", "fr", "it", "nl", "zh", "ko", "ru", "pl")
+LANGUAGES = (
+    "ja", "en", "es", "pt", "de", "fr", "it", "nl", "zh", "ko", "ru", "pl", "sv", "da", "nb", "fi", "tr", "id", "th",
+    "vi", "ar", "cs", "hu", "uk", "el", "he",
+)  # fmt: skip
 
 #: Where a spelling comes from: this package, the user's ``headers.yaml``, a mapping file.
 Origin = Literal["shipped", "home", "mapping"]
@@ -137,7 +140,7 @@ class Synonyms:
     def close_fields(self, family: str, header: str, limit: int = 3) -> list[str]:
         """The fields of ``family`` whose spellings resemble ``header`` most, best first; none when nothing does."""
         key = header_key(split_note(header)[0])
-        near = difflib.get_close_matches(key, [k for k, f in self._fields.get(family, {}).items() if f], 12, 0.6)
+        near = difflib.get_close_matches(key, [k for k, f in self._fields.get(family, {}).items() if f], 12, 0.7)
         inside = [k for k in self._fields.get(family, {}) if len(k) >= 2 and len(key) >= 2 and (k in key or key in k)]
         inside.sort(key=lambda k: -min(len(k), len(key)) / max(len(k), len(key)))
         found = dict.fromkeys(self._fields[family][k] for k in (*near, *inside) if self._fields[family][k])

@@ -408,7 +408,7 @@ def _shapes(cells: pa.StringArray) -> pa.StringArray:
     return pc.if_else(pc.match_substring_regex(cells, "^[1-9]"), pc.replace_substring_regex(cells, "[0-9]", "1"), cells)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=16)
 def _total_pattern(words: frozenset[str]) -> re.Pattern[str]:
     listed = "|".join(sorted((re.escape(w) for w in words), key=len, reverse=True))
     return re.compile(rf"^(?:{listed})(?:\s*[:：;\-–—(（].*|\s*\d+)?$", re.IGNORECASE)

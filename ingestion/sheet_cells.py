@@ -245,7 +245,28 @@ def _money(cell: Cell, at: ReadAs) -> Amount | None:
     return Amount(value, amount.currency or at.unit.currency)
 
 
-_FREE = frozenset(("無料", "無償", "0円", "free", "free of charge", "gratis", "no charge", "タダ", "ただ"))
+_FREE = frozenset(
+    (
+        "無料",
+        "無償",
+        "0円",
+        "free",
+        "free of charge",
+        "gratis",
+        "gratuito",
+        "gratuita",
+        "gratuit",
+        "gratuite",
+        "grátis",
+        "kostenlos",
+        "kostenfrei",
+        "entrada libre",
+        "entrée libre",
+        "no charge",
+        "タダ",
+        "ただ",
+    )
+)
 
 
 def _price(cell: Cell, at: ReadAs) -> Amount | None:
@@ -264,9 +285,13 @@ def _percent(cell: Cell, at: ReadAs) -> Decimal | None:
 
 
 _HOURS_MINUTES = re.compile(
-    r"^(?:([\d.]+)\s*(?:時間|hours?|hrs?|h))?\s*(?:([\d.]+)\s*(?:分|minutes?|mins?|min|m))?$", re.IGNORECASE
+    r"^(?:([\d.,]+)\s*(?:時間|hours?|hrs?|horas?|heures?|stunden?|std\.?|h))?\s*"
+    r"(?:([\d.,]+)\s*(?:分|minutes?|minutos?|minuten|mins?|min\.?|m))?$",
+    re.IGNORECASE,
 )
-_DAYS = re.compile(r"^([\d.,]+)\s*(?:人日|日|person[- ]?days?|days?|d)$", re.IGNORECASE)
+_DAYS = re.compile(
+    r"^([\d.,]+)\s*(?:人日|日|person[- ]?days?|days?|d[ií]as?|dias?|tage?|personentage?|jours?|d)$", re.IGNORECASE
+)
 MOST_HOURS = 1_000_000
 
 
@@ -280,7 +305,9 @@ def _hours(cell: Cell, at: ReadAs) -> Decimal | None:
         if match := _DAYS.match(text):
             hours = (parse_number(match[1], mark=at.mark) or Decimal(0)) * HOURS_PER_DAY
         elif text and (match := _HOURS_MINUTES.match(text)) and match[0]:
-            hours = (parse_number(match[1]) or Decimal(0)) + (parse_number(match[2]) or Decimal(0)) / 60
+            hours = (parse_number(match[1], mark=at.mark) or Decimal(0)) + (
+                parse_number(match[2], mark=at.mark) or Decimal(0)
+            ) / 60
         else:
             hours = parse_number(cell, mark=at.mark)
             if hours is not None and at.unit.is_days:
@@ -387,9 +414,12 @@ def _tactic(cell: Cell, at: ReadAs) -> tuple[str, str] | None:
 _LEVELS: Mapping[str, str] = {
     word: level
     for level, words in {
-        "high": "high strong large big major a 高 高い 大 大きい 強 強い 確実 最高 非常に高い ★★★ ◎ ○ 5 4",
-        "medium": "medium mid moderate average b 中 中程度 普通 ふつう まあまあ 並 ★★ △ 3",
-        "low": "low weak small minor c 低 低い 小 小さい 弱 弱い 不確実 最低 ★ × 2 1",
+        "high": "high strong large big major alto alta hoch élevé élevée fort forte a "
+        "高 高い 大 大きい 強 強い 確実 最高 非常に高い ★★★ ◎ ○ 5 4",
+        "medium": "medium mid moderate average medio media médio média mittel moyen moyenne b "
+        "中 中程度 普通 ふつう まあまあ 並 ★★ △ 3",
+        "low": "low weak small minor bajo baja baixo baixa niedrig gering faible c "
+        "低 低い 小 小さい 弱 弱い 不確実 最低 ★ × 2 1",
     }.items()
     for word in words.split()
 }
@@ -463,10 +493,12 @@ def _place(text: str) -> tuple[str, list[str]]:
 
 _SIMULATED = frozenset((
     "シミュレーション", "シミュレーションデータ", "模擬", "模擬データ", "擬似", "擬似データ", "仮想", "仮想データ",
-    "架空", "simulated", "simulation", "simulated data", "synthetic", "synthetic data", "true", "yes", "1",
+    "架空", "simulado", "simulados", "simuliert", "simulé", "simulées", "simulés",
+    "simulated", "simulation", "simulated data", "synthetic", "synthetic data", "true", "yes", "1",
 ))  # fmt: skip
 _REAL = frozenset((
-    "実績", "実データ", "実測", "本番", "本番データ", "実際", "real", "real data", "actual", "actuals", "observed",
+    "実績", "実データ", "実測", "本番", "本番データ", "実際", "reales", "reais", "echt", "réel", "réelles", "réels",
+    "real", "real data", "actual", "actuals", "observed",
     "measured", "false", "no", "0",
 ))  # fmt: skip
 #: The marker inside free notes stands alone or in brackets: an event about simulation is not marked by its topic.
