@@ -68,7 +68,8 @@ class MetaAdsCredentials(SourceCredentials):
     access_token: SecretStr
     app_id: str | None = None
     app_secret: SecretStr | None = None
-    api_version: str = Field(default="v25.0", pattern=r"^v\d{1,3}\.\d$")
+    #: The SDK's own; Meta answers a version for about a year (v25.0 until February 2027).
+    api_version: str = Field(default="v26.0", pattern=r"^v\d{1,3}\.\d$")
 
 
 class LinkedInAdsCredentials(SourceCredentials):
@@ -80,7 +81,8 @@ class LinkedInAdsCredentials(SourceCredentials):
     client_id: str | None = None
     client_secret: SecretStr | None = None
     refresh_token: SecretStr | None = None
-    api_version: str = Field(default="202511", pattern=r"^20\d{4}$", description="LinkedIn-Version header, YYYYMM.")
+    #: LinkedIn answers a version for about a year (202511 until November 2026).
+    api_version: str = Field(default="202607", pattern=r"^20\d{4}$", description="LinkedIn-Version header, YYYYMM.")
     token_url: str | None = Field(default=None, pattern=r"^https?://[^\s]+$", description="Re-bases the OAuth server.")
 
 

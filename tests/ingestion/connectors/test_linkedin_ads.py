@@ -465,7 +465,7 @@ def test_secrets_are_in_no_address_log_or_error(
 def load(server: LinkedInServer, settings: Settings, engine: Engine) -> Callable[..., run.SourceOutcome]:
     credentials = LinkedInAdsCredentials(
         access_token=TOKEN, base_url=server.url, timeout_seconds=5, api_version=VERSION
-    )  # type: ignore[arg-type]
+    )
     configured = settings.model_copy(update={"linkedin_ads": credentials})
 
     def call(first: date = FIRST, last: date = LAST) -> run.SourceOutcome:
@@ -484,7 +484,7 @@ def stored(engine: Engine) -> tuple[int, Decimal, str, str]:
                 sa.func.count(), sa.func.sum(t.c.spend), sa.func.min(t.c.currency), sa.func.min(t.c.account_time_zone)
             )
         )
-        return tuple(found.one())  # type: ignore[return-value]
+        return tuple(found.one())
 
 
 def test_totals_match_to_the_cent_and_a_restated_read_replaces(
@@ -509,7 +509,7 @@ def test_totals_match_to_the_cent_and_a_restated_read_replaces(
     assert stored(engine) == (20, total(), "EUR", "UTC")
     with engine.connect() as connection:
         names = connection.execute(sa.select(wh.campaign.c.campaign_id, wh.campaign.c.name)).all()
-    assert dict(names) == {"312345678": "EV-1 Spring (final)", "312345679": "EV-2"}  # type: ignore[arg-type]
+    assert dict(names) == {"312345678": "EV-1 Spring (final)", "312345679": "EV-2"}
 
 
 def test_too_much_data_is_read_in_halves(
@@ -532,3 +532,15 @@ def test_no_access_leaves_what_is_stored(
     with pytest.raises(AccessDenied, match="no role"):
         load().raise_failures()
     assert stored(engine) == before
+
+
+def test_the_day_that_is_not_over_in_utc_is_marked(
+    server: LinkedInServer, load: Callable[..., run.SourceOutcome], engine: Engine
+) -> None:
+    today = datetime.now(UTC).date()
+    server.accounts["901"].elements = [element(today), element(today - timedelta(days=1))]
+    load(today - timedelta(days=1), today).raise_failures()
+    t = wh.ad_performance
+    with engine.connect() as connection:
+        marked = connection.execute(sa.select(t.c.date, t.c.is_partial)).all()
+    assert dict(map(tuple, marked)) == {today: True, today - timedelta(days=1): False}

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 import sqlalchemy as sa
@@ -620,3 +621,15 @@ def test_no_access_leaves_what_is_stored(
     with pytest.raises(AccessDenied, match="View performance"):
         load().raise_failures()
     assert stored(engine) == before
+
+
+def test_the_day_that_is_not_over_in_the_account_s_zone_is_marked(
+    server: MetaServer, load: Callable[..., run.SourceOutcome], engine: Engine
+) -> None:
+    today = datetime.now(ZoneInfo("Pacific/Kiritimati")).date()  # fourteen hours ahead of UTC
+    server.accounts["901"] = Account(zone="Pacific/Kiritimati", rows=[row(today), row(today - timedelta(days=1))])
+    load(today - timedelta(days=1), today).raise_failures()
+    t = wh.ad_performance
+    with engine.connect() as connection:
+        marked = connection.execute(sa.select(t.c.date, t.c.is_partial)).all()
+    assert dict(map(tuple, marked)) == {today: True, today - timedelta(days=1): False}
