@@ -16,15 +16,8 @@ def ahead(items: Iterable[T], depth: int = 1) -> Generator[T, None, None]:
     """The items, in order, made by a thread that is at most ``depth`` items ahead.
 
     What ``items`` raises is raised here, after the items before it. Whoever stops early (``close``, an error) waits
-    until the item in the making is done, and no further one is begun. Of a single item no thread is made.
+    until the item in the making is done, and no further one is begun.
     """
-    source = iter(items)
-    first = next(source, _END)
-    second = next(source, _END)
-    if first is not _END:
-        yield first  # type: ignore[misc]
-    if second is _END:
-        return
     made: queue.Queue[tuple[object, BaseException | None]] = queue.Queue(depth)
     stopped = threading.Event()
 
@@ -39,7 +32,7 @@ def ahead(items: Iterable[T], depth: int = 1) -> Generator[T, None, None]:
 
     def work() -> None:
         try:
-            for item in source:
+            for item in items:
                 if not put(item):
                     return
         except BaseException as error:
@@ -50,7 +43,6 @@ def ahead(items: Iterable[T], depth: int = 1) -> Generator[T, None, None]:
     worker = threading.Thread(target=work, name="ahead", daemon=True)
     worker.start()
     try:
-        yield second  # type: ignore[misc]
         while True:
             item, error = made.get()
             if error is not None:

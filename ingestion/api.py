@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ import structlog
 from sqlalchemy import Connection, Engine
 
 from ingestion.absent import stopped_figures
+from ingestion.ahead import ahead
 from ingestion.blocks import can_block, cell_blocks
 from ingestion.connectors.run import SourceOutcome, is_configured, known_accounts, note_failures, read_source
 from ingestion.explaining import closest, explain
@@ -381,24 +383,41 @@ class _Job:
         )
 
 
-def _read_file(job: _Job, file: _File) -> list[FileReport]:
-    """Stage and load one file: everything of it in one transaction, or a report that says why not."""
-    reports = _refusals(job, file)
-    if not file.tables:
-        return reports
-    folder = job.settings.home_path / "tmp"
-    with ExitStack() as stack:
-        staged: list[StagedTable] = []
-        advanced = 0
+@dataclass
+class _Read:
+    """A file whose rows wait to be loaded.
 
-        def progress(done: int, size: int) -> None:
-            nonlocal advanced
-            # A workbook's sheets are all read of one file: each stands for its share.
-            share = done // max(len(file.tables), 1) + (len(staged) * size) // max(len(file.tables), 1)
-            if job.progress is not None and share > advanced:
-                job.progress(share - advanced)
-                advanced = share
+    Attributes:
+        refused: tables of it that cannot be used, with the reasons.
+        rows: closed by whoever is done with the file.
+    """
 
+    file: _File
+    staged: list[StagedTable] = field(default_factory=list)
+    refused: list[tuple[RawTable, Layout, InputError]] = field(default_factory=list)
+    rows: ExitStack = field(default_factory=ExitStack)
+
+
+class _Abandoned(BaseException):
+    """Nobody waits for the rows any more."""
+
+
+def _stage_file(job: _Job, file: _File, folder: Path, abandoned: threading.Event | None = None) -> _Read:
+    """Read a file's rows; nothing is written to the warehouse."""
+    read = _Read(file)
+    advanced = 0
+
+    def progress(done: int, size: int) -> None:
+        nonlocal advanced
+        if abandoned is not None and abandoned.is_set():
+            raise _Abandoned
+        # A workbook's sheets are all read of one file: each stands for its share.
+        share = done // max(len(file.tables), 1) + (len(read.staged) * size) // max(len(file.tables), 1)
+        if job.progress is not None and share > advanced:
+            job.progress(share - advanced)
+            advanced = share
+
+    try:
         for table, layout in file.tables:
             account = file.account or job.api_accounts.get(layout.source, "")
             settled = table.settled
@@ -409,16 +428,26 @@ def _read_file(job: _Job, file: _File) -> list[FileReport]:
                 event_days=event_days(job.engine, job.organisation, account), warnings=table.notes,
             )  # fmt: skip
             window = None if layout.source in _UNDATED_SOURCES else job.window
-            rows = stack.enter_context(Staged(folder))
+            rows = read.rows.enter_context(Staged(folder))
             try:
-                staged.append(stage(table, layout, context, rows, path=file.path, window=window, progress=progress))
+                staged = stage(table, layout, context, rows, path=file.path, window=window, progress=progress)
                 if job.explain:
-                    staged[-1].report.explained = explain(table, layout, context)
+                    staged.report.explained = explain(table, layout, context)
+                read.staged.append(staged)
             except InputError as error:
-                reports.append(_refused(job, file, error.problems, table=table, layout=layout))
-        if staged:
-            reports.extend(_load_file(job, file, staged))
-    return reports
+                read.refused.append((table, layout, error))
+    except BaseException:
+        read.rows.close()
+        raise
+    return read
+
+
+def _load_read(job: _Job, read: _Read) -> list[FileReport]:
+    """Load a file's rows, everything of it in one transaction, or a report that says why not."""
+    with read.rows:
+        reports = _refusals(job, read.file)
+        reports += [_refused(job, read.file, e.problems, table=t, layout=layout) for t, layout, e in read.refused]
+        return [*reports, *_load_file(job, read.file, read.staged)] if read.staged else reports
 
 
 def _load_file(job: _Job, file: _File, staged: Sequence[StagedTable]) -> list[FileReport]:
@@ -655,11 +684,43 @@ def _not_known_to_be_apart(
 
 
 def _read_files(job: _Job, files: Sequence[_File]) -> IngestReport:
-    sweep(job.settings.home_path / "tmp")
+    folder = job.settings.home_path / "tmp"
+    sweep(folder)
     report = IngestReport(job.run_id, job.organisation, job.dry_run)
-    for file in files:
-        report.files.extend(_read_file(job, file))
+    for alone, group in itertools.groupby(files, key=_reads_warehouse):
+        several = list(group)
+        if alone or len(several) == 1:
+            for file in several:
+                report.files.extend(_load_read(job, _stage_file(job, file, folder)))
+        else:
+            _read_ahead(job, several, folder, report)
     return report
+
+
+def _reads_warehouse(file: _File) -> bool:
+    """Whether reading a file may depend on what files before it brought: registrations look at events."""
+    return any(layout.table not in ("ad_performance", "email_performance") for _, layout in file.tables)
+
+
+def _read_ahead(job: _Job, files: Sequence[_File], folder: Path, report: IngestReport) -> None:
+    """Read the next file's rows while the database takes in the last one's; loads stay in order."""
+    abandoned = threading.Event()
+    reads: list[_Read] = []
+
+    def staged() -> Iterator[_Read]:
+        for file in files:
+            reads.append(_stage_file(job, file, folder, abandoned))
+            yield reads[-1]
+
+    ahead_of_us = ahead(staged())
+    try:
+        for read in ahead_of_us:
+            report.files.extend(_load_read(job, read))
+    finally:
+        abandoned.set()
+        ahead_of_us.close()
+        for read in reads:
+            read.rows.close()
 
 
 def _work(job: _Job, files: Sequence[_File]) -> IngestReport:

@@ -403,8 +403,9 @@ def load(
     for name in staged.rows.tables:
         target = wh.metadata.tables[f"{wh.SCHEMA}.{name}"]
         if target in wh.FACT_TABLES:
+            checked = (_check_facts(state, target, rows) for rows in staged.rows.days_of(name))
             # The gate looks at the next days while the database takes in the last ones.
-            with closing(ahead(_check_facts(state, target, rows) for rows in staged.rows.days_of(name))) as parts:
+            with closing(ahead(checked) if staged.rows.is_large(name) else checked) as parts:
                 for part in parts:
                     _load_facts(state, target, part)
             _clear_rest(state, target)

@@ -91,7 +91,7 @@ class Staged:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._stack.close()
+        self.clear()
 
     def add(self, record: Record) -> None:
         """Keep a record until :meth:`batches` or :meth:`days_of`."""
@@ -137,6 +137,11 @@ class Staged:
         self._spool = None
         self._facts, self._plain = {}, {}
         self._rejected, self._rejected_spooled = [], False
+
+    def is_large(self, table: str) -> bool:
+        """Whether there is more than one batch of a fact table."""
+        self._settle()
+        return table in self._facts and sum(self._facts[table].counts.values()) > self._batch_rows
 
     @property
     def tables(self) -> list[str]:
