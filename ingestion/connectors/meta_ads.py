@@ -100,6 +100,8 @@ _LONGEST_POLL_SECONDS: Final = 30.0
 REPORT_DEADLINE_SECONDS: Final = 3600.0
 #: A report that fails is asked for again for so long; then for fewer days.
 _REPORT_PATIENCE_SECONDS: Final = 40.0
+#: The ads are read; how long to wait only to compare them.
+_TOTALS_PATIENCE_SECONDS: Final = 60.0
 _CHECK_PATIENCE_SECONDS: Final = 15.0
 
 _RATE_CODES: Final = frozenset({4, 17, 32, 341, 613, *range(80000, 80015)})
@@ -359,7 +361,9 @@ class MetaAdsConnector(Connector):
         }
         totals: defaultdict[date, Decimal] = defaultdict(Decimal)
         try:
-            for item in self._pages(f"act_{account.account_id}/insights", query, "totals"):
+            for item in self._pages(
+                f"act_{account.account_id}/insights", query, "totals", patience=_TOTALS_PATIENCE_SECONDS
+            ):
                 totals[date.fromisoformat(str(item["date_start"]))] += _amount(item["spend"])
         except (TransientError, TooMuchData, SourceFault, KeyError, TypeError, ValueError, InvalidOperation) as error:
             self.notes.warn(f"totals_not_compared: Meta gave no totals for {first} to {last}: {error}")
@@ -472,7 +476,7 @@ class MetaAdsConnector(Connector):
             self._api = self._session = None
 
     def _pages(
-        self, path: str, query: Mapping[str, Any], what: str, *, report: bool = False
+        self, path: str, query: Mapping[str, Any], what: str, *, report: bool = False, patience: float | None = None
     ) -> Iterator[Mapping[str, Any]]:
         """The elements of all pages. A page without ``next`` is the last, though it too has a cursor.
 
@@ -481,7 +485,8 @@ class MetaAdsConnector(Connector):
         """
         after: str | None = None
         while True:
-            page = self._get(path, query if after is None else {**query, "after": after}, what, report=report)
+            asked = query if after is None else {**query, "after": after}
+            page = self._get(path, asked, what, report=report, patience=patience)
             elements = page.get("data")
             if not isinstance(elements, list):
                 raise SourceFault(f"Meta's answer about {what} has another shape than documented")
@@ -494,16 +499,23 @@ class MetaAdsConnector(Connector):
                 circle = f"Meta's pages of {what} lead in a circle"
                 raise ReadExpired(circle) if report else Unavailable(circle)
 
-    def _get(self, path: str, query: Mapping[str, Any], what: str, *, report: bool = False) -> Mapping[str, Any]:
+    def _get(
+        self, path: str, query: Mapping[str, Any], what: str, *, report: bool = False, patience: float | None = None
+    ) -> Mapping[str, Any]:
         parts = tuple(path.split("/"))
-        return self._ask(lambda api: api.call("GET", parts, params=dict(query)).json(), what, report=report)
+        return self._ask(
+            lambda api: api.call("GET", parts, params=dict(query)).json(), what, report=report, patience=patience
+        )
 
-    def _ask(self, call: Callable[[Any], Any], what: str, *, report: bool = False) -> Mapping[str, Any]:
+    def _ask(
+        self, call: Callable[[Any], Any], what: str, *, report: bool = False, patience: float | None = None
+    ) -> Mapping[str, Any]:
         """One call, waited for as :func:`patiently` does.
 
         Args:
             call: takes the SDK's client.
             report: it is about a report that was made: what is not there any more went stale.
+            patience: where it is not worth the usual one.
 
         Raises:
             AccessDenied, SourceFault, TooMuchData, ReadExpired, TransientError: as base says.
@@ -526,7 +538,8 @@ class MetaAdsConnector(Connector):
                 raise Unavailable(f"Meta's answer for {what} is no JSON object")
             return answer
 
-        return patiently(once, what=f"meta_ads {what}", patience_seconds=self.patience_seconds, sleep=self.sleep)
+        longest = self.patience_seconds if patience is None else min(patience, self.patience_seconds)
+        return patiently(once, what=f"meta_ads {what}", patience_seconds=longest, sleep=self.sleep)
 
     def _translated(self, error: Any, *, report: bool) -> Exception:
         body = error.body()
@@ -552,7 +565,8 @@ class MetaAdsConnector(Connector):
             return ReadExpired(f"Meta's report went stale{text}")
         if refused := self._denied(error, text) or self._fault(error, text):
             return refused
-        if error.is_transient or code in (None, -2, 1, 2, *_STALE_CODES) or error.status >= 500:
+        passes = code in (-2, 1, 2, *_STALE_CODES) or (code is None and not 400 <= error.status < 500)
+        if error.is_transient or passes or error.status >= 500 or error.status == 408:
             return Unavailable(f"Meta cannot answer now{text}")
         return SourceFault(f"Meta refuses the request{text}")
 

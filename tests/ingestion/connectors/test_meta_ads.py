@@ -297,6 +297,17 @@ def test_ads_that_do_not_add_up_to_the_account_are_told(server: MetaServer, conn
     assert "168.72 against 158.72" in warning
 
 
+@pytest.mark.parametrize("said", [Answer("nothing here", 404), Answer("down", 503), Answer({"data": [{"spend": "1"}]})])
+def test_ads_are_read_where_the_account_s_total_is_not_given(
+    server: MetaServer, connect: Connect, said: Answer
+) -> None:
+    server.script("totals", *[said] * 20)
+    connector = connect()
+    assert len(read(connector)) == 2
+    assert "totals_not_compared" in connector.notes.take()[0]
+    assert sum(connector.waits) < 100  # type: ignore[attr-defined]
+
+
 def test_today_is_not_compared_with_the_account(server: MetaServer, connect: Connect) -> None:
     today = datetime.now(UTC).date() + timedelta(days=1)  # Tokyo is ahead
     server.accounts["901"].rows = [row(today)]
