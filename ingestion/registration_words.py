@@ -42,6 +42,13 @@ def _key(word: object) -> str:
     return fold(str(word)).casefold()
 
 
+@lru_cache(maxsize=4_096)
+def text_key(text: str) -> str:
+    """A text as words are compared: width and case folded."""
+    return _key(text)
+
+
+@lru_cache(maxsize=4_096)
 def ticket_key(ticket: str) -> str:
     """A kind of ticket without its bracket and without the word for ticket: ``運営枠(現地)`` → 運営."""
     key = _BRACKET.sub(" ", _key(ticket)).strip()
@@ -127,7 +134,7 @@ class Words:
 
     def is_test(self, text: str) -> bool:
         """Whether a text is exactly a word for trying the form."""
-        return _key(text) in self.test
+        return text_key(text) in self.test
 
 
 def _checked(loaded: Any, path: Path) -> dict[str, list[str]]:

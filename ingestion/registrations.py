@@ -21,8 +21,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
-from functools import lru_cache
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cached_property, lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
@@ -46,6 +46,7 @@ from ingestion.records import Blank, Outcome, Record, Rejected, Total, Uncounted
 from ingestion.registration_dates import OddDay, odd_days, year_back
 from ingestion.registration_words import ALLOWED, Words, load_words
 from ingestion.values import (
+    FIRST_DAY,
     Cell,
     CellError,
     DateOrder,
@@ -90,6 +91,7 @@ _HEARD = re.compile(
 #: 山田さんの紹介, Ms. Smith told me: of such a label only the tactic is kept.
 _PERSON = re.compile(r"\S(?:さん|さま|様|氏|先生|殿|くん|君|ちゃん)|\b(?:Mr|Mrs|Ms|Dr|Prof)\b\.?\s", re.IGNORECASE)
 _HOST = re.compile(r"(?:[a-z0-9-]+\.)+[a-z]{2,}", re.IGNORECASE)
+_ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\d\d)")
 _LUMA_EVENT = re.compile(r"\b(evt-[A-Za-z0-9]{6,})\b")
 #: What may be shown of a cell that should be a date and is none. Anything else may be somebody's name.
 _DATE_LIKE = re.compile(
@@ -102,7 +104,7 @@ _NOBODY = frozenset(("", "-", "--", "(退会ユーザー)", "(退会したユー
 
 _TEXTS = (
     "ticket_type", "source", "utm_source", "utm_medium", "utm_campaign", "referrer", "heard", "event", "event_code",
-    "order_kind", "check_in_url",
+    "order_kind",
 )  # fmt: skip
 #: Labels that a quarantine may hold.
 _SHOWN = frozenset(("ticket_type", "source", "utm_source", "utm_medium", "utm_campaign", "event", "event_code"))
@@ -192,6 +194,11 @@ class _Reading:
     shared_orders: int = 0
     named: bool = False
     seats: Counter[tuple[str, str | None]] = field(default_factory=Counter)
+
+    @cached_property
+    def cells(self) -> tuple[tuple[str, int, Parser], ...]:
+        """Field, position and parser of every column that is read."""
+        return tuple((name, self.fields[name].index, parser) for name, parser in self.parsers.items())
 
     def column(self, name: str, row: Row) -> Cell:
         """A raw cell, ``None`` where there is no such column or cell."""
@@ -294,12 +301,15 @@ class Registrations(Layout):
         words = load_words(context.settings.home_path)
         order, home, naive = known.order["registered_at"], context.settings.zone, self.naive_zone(table, context)
         today = context.today or datetime.now(home).date()
+        last_plausible = datetime.combine(today + timedelta(days=1), time(), UTC)
 
         @lru_cache(maxsize=64)
         def moments(zone_name: str | None) -> Parser:
             zone = naive if zone_name is None else _zone(zone_name)
 
             def moment(cell: Cell) -> tuple[date, datetime | None] | None:
+                if (known := _iso(cell, last_plausible)) is not None:
+                    return known.astimezone(home).date(), known
                 if has_time(cell, order=order):
                     at = parse_timestamp(cell, zone=zone, order=order, today=context.today)
                     return None if at is None else (at.astimezone(home).date(), at)
@@ -330,6 +340,7 @@ class Registrations(Layout):
             "checked_in_at": words.attended,
             "event_day": event_day,
             "time_zone": zone,
+            "check_in_url": _luma_event,
             **dict.fromkeys(_TEXTS, parse_text),
         }
         parsers = {name: Parser(parse) for name, parse in every.items() if name in fields}
@@ -348,8 +359,10 @@ class Registrations(Layout):
     def _values(self, row: Row, reading: _Reading) -> dict[str, Any]:
         """Every known cell of a row parsed; a :class:`CellError` where it cannot be."""
         values: dict[str, Any] = {}
-        for name, parser in reading.parsers.items():
-            cell = reading.column(name, row)
+        cells = row.cells
+        width = len(cells)
+        for name, index, parser in reading.cells:
+            cell = cells[index] if index < width else None
             values[name] = None if cell is None else parser(cell)
         zone = values.get("time_zone")
         values["registered_at"] = reading.moments(zone if isinstance(zone, str) else None)(
@@ -558,7 +571,7 @@ class Registrations(Layout):
             "date": day,
             "registered_at": at,
             "quantity": self._quantity(row, values, ticket, reading),
-            "ticket_type": None if ticket is None else scrub(ticket),
+            "ticket_type": None if ticket is None else _scrubbed(ticket),
             "status": state[0],
             "source_label": self._origin(values, reading),
             "attended": self._attended(values, state, ticket, label, day, reading),
@@ -570,11 +583,10 @@ class Registrations(Layout):
         """What the list calls its event. A bare id of the platform says less than what the caller named."""
         code, name = _good(values.get("event_code")), _good(values.get("event"))
         if code or name:
-            return scrub(" ".join(filter(None, (code, name))))
+            return _scrubbed(" ".join(filter(None, (code, name))))
         if reading.context.event:
             return reading.context.event
-        found = _LUMA_EVENT.search(_good(values.get("check_in_url")) or "")
-        return found.group(1) if found else ""
+        return values.get("check_in_url") or ""
 
     def _quantity(self, row: Row, values: Mapping[str, Any], ticket: str | None, reading: _Reading) -> int:
         """How many registrations a row is.
@@ -626,7 +638,7 @@ class Registrations(Layout):
                 label = self._answer(_good(values.get("heard")), reading)
             elif _PERSON.search(label):
                 label = match_label(label)
-        return None if label is None else scrub(label)[:500]
+        return None if label is None else _scrubbed(label)[:500]
 
     @staticmethod
     def _answer(answer: str | None, reading: _Reading) -> str | None:
@@ -752,6 +764,26 @@ class Registrations(Layout):
             f"the list names no event: {place}. To be sure, read it with --event NAME, or put each event's lists into "
             f"a folder of the inbox called after the event (the file's name {reading.table.path.stem!r} is not trusted)"
         )
+
+
+def _iso(cell: Cell, before: datetime) -> datetime | None:
+    """A moment as machines write it, with its offset, before a day; ``None`` for all others, which take longer."""
+    if not isinstance(cell, str) or not _ISO.fullmatch(cell):
+        return None
+    try:
+        at = datetime.fromisoformat(cell)
+    except ValueError:
+        return None
+    return at if at.year >= FIRST_DAY.year and at < before else None
+
+
+def _luma_event(cell: Cell) -> str | None:
+    """The event's id in a guest's check-in link; the rest of it lets the guest in."""
+    found = _LUMA_EVENT.search(cell) if isinstance(cell, str) else None
+    return found.group(1) if found else None
+
+
+_scrubbed = lru_cache(maxsize=4_096)(scrub)
 
 
 def _good(value: Any) -> Any:
