@@ -6,7 +6,8 @@ first rule that speaks of it.
 
 Order
     Rules of kind ``id`` first; then by ``position``, the lowest first; then ``exact`` before ``contains`` before
-    ``glob`` before ``regex``, and longer patterns before shorter ones.
+    ``glob`` before ``regex``, rules of one source or account before those of all, and longer patterns before shorter
+    ones.
 
 Patterns
     ``id``        the platform's id of a campaign, to the letter.
@@ -68,9 +69,10 @@ class Rule:
     created_at: datetime | None = None
 
     @property
-    def order(self) -> tuple[bool, int, int, int, str]:
+    def order(self) -> tuple[bool, int, int, int, int, str]:
         """Where the rule stands among others."""
-        return self.kind != "id", self.position, KINDS.index(self.kind), -len(self.pattern), self.rule_id
+        narrow = (self.source != "") + (self.account != "")
+        return self.kind != "id", self.position, KINDS.index(self.kind), -narrow, -len(self.pattern), self.rule_id
 
     @property
     def decides_event(self) -> bool:

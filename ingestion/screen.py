@@ -33,7 +33,7 @@ from ingestion.mapping import RULE_SOURCES
 from ingestion.reading import RawTable, open_tables
 from ingestion.records import Record, Total
 from ingestion.totals import compare
-from ingestion.values import Cell, CellError, parse_date, parse_number, parse_text
+from ingestion.values import Amount, Cell, CellError, parse_date, parse_money, parse_number, parse_text
 from turnout.errors import InputError, Problem
 from turnout.settings import Settings
 from turnout.warehouse import tables as wh
@@ -217,8 +217,11 @@ def _typed_row(row: _Row, problems: list[Problem]) -> tuple[_Scope, dict[str, De
     first, last = _days(row, read("from", parse_date), read("to", parse_date), problems)
     allowed = MAIL_FIGURES if source == "sendgrid" else ("registrations",) if source == "registrations" else ADS_FIGURES
     figures = {}
+    stated: str | None = None
     for name in _FIGURES:
-        value = read(name, parse_number)
+        cell = read(name, parse_money if name == "spend" else parse_number)
+        value: Decimal | None = cell.amount if isinstance(cell, Amount) else cell
+        stated = cell.currency if isinstance(cell, Amount) else stated
         if value is not None and name not in allowed and source in RULE_SOURCES:
             problems.append(row.problem("unknown_figure", f"{source} has no {name}; it has {', '.join(allowed)}", name))
         elif value is not None:
@@ -228,6 +231,7 @@ def _typed_row(row: _Row, problems: list[Problem]) -> tuple[_Scope, dict[str, De
     if len(problems) > before:
         return None
     account, campaign, currency = (read(n, parse_text) for n in ("account", "campaign", "currency"))
+    currency = currency or stated
     scope = _Scope(
         source, None if account is None else [account], None, None if campaign is None else [campaign], first, last
     )

@@ -138,6 +138,7 @@ def test_rules_are_asked_by_id_then_position_then_precision():
         Rule("regex", "", "", "regex", "summit", event_id="e"),
         Rule("short", "", "", "contains", "summit", event_id="e"),
         Rule("long", "", "", "contains", "summit brand", event_id="e"),
+        Rule("narrow", "google_ads", "a", "contains", "brand", event_id="e"),
         Rule("id", "", "", "id", "1", 99, event_id="e"),
     ]
     found = []
@@ -145,7 +146,7 @@ def test_rules_are_asked_by_id_then_position_then_precision():
         [(first, _)] = decided(rules, named("Summit Brand"))
         found.append(first)
         rules = [r for r in rules if r.rule_id != first]
-    assert found == ["id", "long", "short", "regex", "late"]
+    assert found == ["id", "narrow", "long", "short", "regex", "late"]
 
 
 def test_event_and_tactic_are_decided_apart_and_only_within_source_and_account():

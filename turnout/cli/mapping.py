@@ -63,11 +63,12 @@ def _print_mapped(rows: Sequence[Any], currency: str) -> None:
     from turnout.warehouse.reconciliation import figure
 
     table = Table(title="mapping")
-    for column in ("what", "source, account", "name and id"):
-        table.add_column(column, overflow="fold")
-    for column in (f"spend {currency}", "count", "days", "last seen"):
+    for column, share in (("what", None), ("source, account", None), ("name and id", 1)):
+        table.add_column(column, overflow="fold", ratio=share)
+    for column in (f"spend {currency}", "count", "days"):
         table.add_column(column, justify="right")
-    table.add_column("event, tactic; or suggestions", overflow="fold")
+    table.add_column("last seen", no_wrap=True)
+    table.add_column("event, tactic; or suggestions", overflow="fold", ratio=2)
     for row in rows:
         name = escape(row.name or "(no name)")
         if row.what == "campaign" and row.id != row.name and not row.id.startswith("cmp_"):
