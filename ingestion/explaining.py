@@ -59,6 +59,8 @@ def explain(table: RawTable, layout: Layout | None, context: Context) -> list[Co
         suggestions: list[str] = []
         if name is None and not personal and not why and layout is not None:
             suggestions = context.synonyms.close_fields(layout.family, column.name)
+        # what people answered in a form may be anything, a telephone number too
+        hidden = hidden or (name is None and layout is not None and layout.source == "registrations")
         samples = [] if hidden or personal else _samples(cells.get(column.index, []), parsers.get(name or ""), name)
         explained.append(
             ColumnUse(
@@ -76,6 +78,8 @@ def _why(table: RawTable, column: Column, layout: Layout, context: Context) -> s
     )
     if origin != "mapping" and not context.synonyms.is_exact(layout.family, column.name):
         base, note = split_note(column.name)
+        if note is None:
+            return "a header of this kind"
         return f"{where}: {base}, without its bracket ({note})"
     return where
 

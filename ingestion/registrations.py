@@ -283,6 +283,10 @@ class Registrations(Layout):
         known = table.stated.time_zone or self.zones.get(table.language or "") or self.zones.get("")
         return _zone(known) if known else context.settings.zone
 
+    def parsers(self, table: RawTable, fields: Mapping[str, Column], context: Context) -> Mapping[str, Parser]:
+        reading = self._reading(table, fields, context)
+        return {**reading.parsers, "registered_at": reading.moments(None)}
+
     # --- reading -----------------------------------------------------------------------------------------------------
 
     def read(self, table: RawTable, context: Context) -> Iterator[Outcome]:
