@@ -48,17 +48,24 @@ def with_account(rows: pa.Table, account: str) -> pa.Table:
     """Rows that name no account are of ``account``."""
     if "account" not in rows.column_names:
         return put(rows, "account", constant(account, len(rows)))
-    return put(rows, "account", pc.fill_null(rows["account"], account))
+    return put(rows, "account", pc.fill_null(plain(rows["account"]), account))
+
+
+def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column of texts without a dictionary."""
+    return column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
 
 
 def codes(column: pa.ChunkedArray) -> tuple[Codes, list[Any]]:
     """A column as positions in the list of its different values; ``None`` is one of them."""
-    encoded = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if not pa.types.is_dictionary(encoded.type):
-        encoded = encoded.dictionary_encode(null_encoding="encode")
+    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    encoded = encoded.unify_dictionaries().combine_chunks()
     if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.combine_chunks()
-    return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()
+        encoded = encoded.chunk(0) if encoded.num_chunks else pa.array([], encoded.type)
+    values = encoded.dictionary.to_pylist()
+    if not encoded.null_count:
+        return encoded.indices.to_numpy().astype(np.int64), values
+    return pc.fill_null(encoded.indices, len(values)).to_numpy().astype(np.int64), [*values, None]
 
 
 def day_numbers(column: pa.ChunkedArray) -> Codes:
@@ -148,7 +155,7 @@ def convert(rows: pa.Table, rates: DatedRates, amounts: tuple[str, ...]) -> tupl
     """
     base = rates.base
     count = len(rows)
-    currency = pc.fill_null(rows["currency"], base) if "currency" in rows.column_names else constant(base, count)
+    currency = pc.fill_null(plain(rows["currency"]), base) if "currency" in rows.column_names else constant(base, count)
     rows = put(rows, "currency", currency)
     of_currency, currencies = codes(rows["currency"])
     number, of_day = np.unique(day_numbers(rows["date"]), return_inverse=True)
@@ -232,10 +239,13 @@ def _series(column: pa.ChunkedArray, kind: Any) -> Any:
         return days[at]
     if pa.types.is_string(column.type) or pa.types.is_dictionary(column.type):
         at, texts = codes(column)
-        known = sorted(t for t in texts if t is not None)
+        # a dictionary may hold words of other rows
+        used = np.unique(at).tolist()
+        known = sorted(texts[n] for n in used if texts[n] is not None)
         place = {text: n for n, text in enumerate(known)}
-        moved = np.array([-1 if t is None else place[t] for t in texts], dtype=np.int64)
-        return pd.Categorical.from_codes(moved[at] if len(texts) else at, pd.Index(known, dtype=object))
+        moved = np.full(len(texts) + 1, -1, dtype=np.int64)
+        moved[used] = [-1 if texts[n] is None else place[texts[n]] for n in used]
+        return pd.Categorical.from_codes(moved[at], pd.Index(known, dtype=object))
     if pa.types.is_integer(column.type) and column.null_count:
         missing = column.is_null().to_numpy()
         return pd.arrays.IntegerArray(pc.fill_null(column, 0).to_numpy().copy(), missing)

@@ -166,19 +166,17 @@ class Staged:
         """The rows of a fact table in whole days, days and rows in order; one batch holds one day at least."""
         self._settle()
         facts = self._facts[table]
-        held = dict(facts.by_day())
-        kept: list[pa.Table] = []
+        facts.sort()
+        days: list[date | None] = []
         size = 0
         for day in sorted(facts.counts, key=lambda d: d or date.min):
-            if kept and size + facts.counts[day] > self._batch_rows:
-                yield _joined(kept)
-                kept, size = [], 0
-            kept.extend(facts.spilled(day, self._spool))
-            if day in held:
-                kept.append(held[day])
+            if days and size + facts.counts[day] > self._batch_rows:
+                yield facts.of(days)
+                days, size = [], 0
+            days.append(day)
             size += facts.counts[day]
-        if kept:
-            yield _joined(kept)
+        if days:
+            yield facts.of(days)
 
     def rejected(self) -> Iterator[Rejected]:
         """The rejected rows in order."""
@@ -228,7 +226,9 @@ class _Facts:
     _single: list[_Kept] = field(default_factory=list)
     _held: list[pa.Table] = field(default_factory=list)
     _held_rows: int = 0
-    _spilled: set[date | None] = field(default_factory=set)
+    _spilled: list[Path] = field(default_factory=list)
+    #: Day → where its rows are: number of the block, first row, end.
+    _pieces: dict[date | None, list[tuple[int, int, int]]] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -284,39 +284,56 @@ class _Facts:
             day = _day(number)
             self.counts[day] = self.counts.get(day, 0) + count
 
-    def by_day(self) -> Iterator[tuple[date | None, pa.Table]]:
-        """What is in memory, by day."""
+    def sort(self) -> pa.Table | None:
+        """Put what is in memory in the order of days, as the last of the blocks."""
         if not self._held:
-            return
+            return None
         block = _joined(self._held)
         numbers = _day_numbers(block)
-        order = np.argsort(numbers, kind="stable")
-        block = block.take(pa.array(order))
-        days, starts = np.unique(numbers[order], return_index=True)
+        if np.any(numbers[1:] < numbers[:-1]):
+            order = np.argsort(numbers, kind="stable")
+            block, numbers = block.take(pa.array(order)), numbers[order]
+        days, starts = np.unique(numbers, return_index=True)
         ends = [*starts[1:].tolist(), block.num_rows]
+        at = len(self._spilled)
         for number, start, end in zip(days.tolist(), starts.tolist(), ends, strict=True):
-            yield _day(number), block.slice(start, end - start)
+            pieces = self._pieces.setdefault(_day(number), [])
+            if not pieces or pieces[-1] != (at, start, end):
+                pieces.append((at, start, end))
+        block = _encoded(block)
+        self._held = [block]
+        return block
 
     def spill(self, folder: Path) -> None:
-        """Append what is in memory to the files of its days."""
-        options = pa.ipc.IpcWriteOptions(compression="lz4" if pa.Codec.is_available("lz4") else None)
-        for day, part in self.by_day():
-            with (folder / self._file(day)).open("ab") as file, pa.ipc.new_stream(
-                file, part.schema, options=options
-            ) as stream:  # fmt: skip
-                stream.write_table(part)
-            self._spilled.add(day)
+        """Write what is in memory to a file."""
+        block = self.sort()
+        if block is None:
+            return
+        path = folder / f"{self.target.name}.{len(self._spilled)}"
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, block.schema) as writer:
+            writer.write_table(block)
+        self._spilled.append(path)
         self._held, self._held_rows = [], 0
 
-    def spilled(self, day: date | None, folder: Path | None) -> Iterator[pa.Table]:
-        """The rows of a day that are in its file, in their order."""
-        if day in self._spilled and folder is not None:
-            with pa.OSFile(str(folder / self._file(day))) as file:
-                while file.tell() < file.size():
-                    yield pa.ipc.open_stream(file).read_all()
+    def of(self, days: Sequence[date | None]) -> pa.Table:
+        """The rows of some days, in order."""
+        pieces: list[tuple[int, int, int]] = []
+        for day in days:
+            for at, start, end in self._pieces[day]:
+                if pieces and pieces[-1][0] == at and pieces[-1][2] == start:
+                    pieces[-1] = (at, pieces[-1][1], end)
+                else:
+                    pieces.append((at, start, end))
+        # Mapped, not read: of a file that is sorted by campaign each batch needs a little of every block. What is
+        # mapped goes again with the batch, so that memory does not grow with the file.
+        blocks = {at: self._block(at) for at in {at for at, _, _ in pieces}}
+        return _joined([blocks[at].slice(start, end - start) for at, start, end in pieces])
 
-    def _file(self, day: date | None) -> str:
-        return f"{self.target.name}.{day or 'undated'}"
+    def _block(self, at: int) -> pa.Table:
+        if at == len(self._spilled):
+            return self._held[0]
+        with pa.memory_map(str(self._spilled[at])) as file:
+            return pa.ipc.open_file(file).read_all()
 
 
 def table_of(target: sa.Table, records: Sequence[Record]) -> pa.Table:
@@ -339,7 +356,18 @@ def _joined(tables: Sequence[pa.Table]) -> pa.Table:
     """Tables with any of a fact's columns as one, in which each column is one array."""
     if len(tables) == 1:
         return tables[0]
-    return pa.concat_tables(tables, promote_options="default").combine_chunks()
+    joined = pa.concat_tables(tables, promote_options="default")
+    if any(pa.types.is_dictionary(kind) for kind in joined.schema.types):
+        joined = joined.unify_dictionaries()
+    return joined.combine_chunks()
+
+
+def _encoded(block: pa.Table) -> pa.Table:
+    """Texts as dictionaries: most of them come again and again."""
+    for at, (name, column) in enumerate(zip(block.column_names, block.columns, strict=True)):
+        if pa.types.is_string(column.type):
+            block = block.set_column(at, name, column.combine_chunks().dictionary_encode())
+    return block
 
 
 def _day_numbers(block: pa.Table) -> np.ndarray[Any, np.dtype[np.int64]]:
