@@ -261,14 +261,22 @@ def _checked(loaded: Any, path: Path, shipped: Synonyms | None) -> Mapping[str, 
     return checked
 
 
-@lru_cache(maxsize=8)
-def _load(own: tuple[tuple[Path, int], ...], extra: tuple[Path, int] | None) -> Synonyms:
+@lru_cache(maxsize=1)
+def _shipped(own: tuple[tuple[Path, int], ...]) -> Synonyms:
     synonyms = Synonyms({})
     for path, _ in own:
         synonyms.add(_checked(_parsed(path), path, None))
-    if extra is not None:
-        shipped = copy.deepcopy(synonyms)
-        synonyms.add(_checked(_parsed(extra[0]), extra[0], shipped), "home")
+    return synonyms
+
+
+@lru_cache(maxsize=8)
+def _load(own: tuple[tuple[Path, int], ...], extra: tuple[Path, int] | None) -> Synonyms:
+    shipped = _shipped(own)
+    if extra is None:
+        return shipped
+    checked = _checked(_parsed(extra[0]), extra[0], shipped)
+    synonyms = copy.deepcopy(shipped)
+    synonyms.add(checked, "home")
     return synonyms
 
 

@@ -34,14 +34,14 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal, Self
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ingestion.headers import Synonyms, header_key, line_of, load_synonyms
 from ingestion.layouts import ColumnUse, Layout, all_layouts
-from ingestion.reading import RawTable, Settled
+from ingestion.reading import RawTable, Settled, known_zones
 from turnout.errors import ConfigurationError, InputError, Problem
 
 #: Ending of a mapping file that stands beside the file it is about.
@@ -110,7 +110,7 @@ class TableMapping(BaseModel):
     @field_validator("time_zone")
     @classmethod
     def _known_zone(cls, value: str | None) -> str | None:
-        if value is not None and value not in available_timezones():
+        if value is not None and value not in known_zones():
             raise ValueError(f"there is no time zone {value!r}; write it as Europe/Berlin or Asia/Tokyo")
         return value if value is None else ZoneInfo(value).key
 

@@ -31,6 +31,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple, NoReturn, cast
 from zoneinfo import ZoneInfo, available_timezones
@@ -779,8 +780,8 @@ def _stats(element: Any, file: str, number: int) -> Iterator[dict[str, Any]]:
         metrics = stat.get("metrics") if isinstance(stat, dict) else None
         if not isinstance(metrics, dict):
             _refuse("unknown_json", 'an entry of "stats" has no "metrics"', file, row=number + 1)
-        flat = {k: v if not isinstance(v, dict | list) else json.dumps(v) for k, v in metrics.items()}
-        yield {"date": element["date"], "category": stat.get("name"), **flat}
+        flat = {"date": element["date"], "category": stat.get("name"), **metrics}
+        yield {k: json.dumps(v, default=str) if isinstance(v, dict | list) else v for k, v in flat.items()}
 
 
 def _json_elements(container: _Container, encoding: str, limit: int) -> Iterator[tuple[Any, int]]:
@@ -1251,16 +1252,22 @@ def _stated(preamble: Sequence[Row], columns: Sequence[Column]) -> Stated:
     )
 
 
+@lru_cache(maxsize=1)
+def known_zones() -> frozenset[str]:
+    """Every IANA time zone; looked up on disk once only."""
+    return frozenset(available_timezones())
+
+
 def _zone(text: str) -> str | None:
     match = _ZONE.search(text)
     if match is None:
         return None
     name, hours, minutes, iana = match.groups()
     if iana:
-        return iana if iana in available_timezones() else None
+        return iana if iana in known_zones() else None
     if not hours:
         return _ZONE_NAMES[name]
     if minutes and int(minutes):
         return None
     offset = f"Etc/GMT{-int(hours):+d}" if int(hours) else "UTC"
-    return offset if offset in available_timezones() else None
+    return offset if offset in known_zones() else None

@@ -25,7 +25,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property, lru_cache
 from typing import Any
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from ingestion.headers import Synonyms
 from ingestion.layouts import (
@@ -41,7 +41,7 @@ from ingestion.layouts import (
     too_wide,
 )
 from ingestion.personal import scrub
-from ingestion.reading import Column, RawTable, Row
+from ingestion.reading import Column, RawTable, Row, known_zones
 from ingestion.records import Blank, Outcome, Record, Rejected, Total, Uncounted
 from ingestion.registration_dates import OddDay, odd_days, year_back
 from ingestion.registration_words import ALLOWED, Words, load_words
@@ -330,7 +330,7 @@ class Registrations(Layout):
 
         def zone(cell: Cell) -> str | None:
             text = parse_text(cell)
-            return text if text in available_timezones() else None
+            return text if text in known_zones() else None
 
         def state(cell: Cell) -> tuple[str, bool | None] | None:
             text = "" if cell is None else str(cell).strip()
