@@ -16,7 +16,18 @@ import pandas as pd
 from great_expectations import expectations as gxe
 
 from expectations import partitions
-from expectations.rules import Rule, Suite, at_most, not_negative, plausible_day, readable, required
+from expectations.rules import (
+    Rule,
+    Suite,
+    at_most,
+    finished,
+    not_negative,
+    plausible_day,
+    readable,
+    required,
+    unfinished,
+)
+from expectations.tuning import Limits
 
 #: Clicks above impressions that the turn of the day explains: a share and a few.
 _CLICK_SLACK_SHARE, _CLICK_SLACK = 0.10, 10
@@ -41,10 +52,11 @@ def _derive(frame: pd.DataFrame, today: pd.Timestamp) -> pd.DataFrame:
         spend_error=(frame["spend"] * frame["fx_rate"] - spend).abs() - (spend.abs() * 1e-3 + 1),
         idle_spend=np.where((impressions == 0) & (clicks.fillna(0) == 0), frame["spend"], np.nan),
         claimed_limit=frame["conversions"],
+        unmarked_day=unfinished(frame),
     )
 
 
-def suite(today: pd.Timestamp, base_per_yen: float) -> Suite:
+def suite(today: pd.Timestamp, base_per_yen: float, limits: Limits) -> Suite:
     """The checks as of ``today``; ``base_per_yen`` turns limits given in yen into the base currency."""
     return Suite(
         table="ad_performance",
@@ -54,6 +66,7 @@ def suite(today: pd.Timestamp, base_per_yen: float) -> Suite:
             *required("date", "period_end", "campaign_id", "campaign_name", "currency", "fx_rate"),
             *plausible_day("date", "2005-01-01", today),
             *at_most("date", "period_end", "period_reversed", "the period ends {period_end}, before its start {date}"),
+            finished(),
             *not_negative(_COUNTS, 1e10),
             *not_negative(("spend",), 1e10),
             Rule(
@@ -116,5 +129,5 @@ def suite(today: pd.Timestamp, base_per_yen: float) -> Suite:
                 "spend of {spend} {currency} without an impression or a click",
             ),
         ),
-        partitions=partitions.rules(is_advertising=True),
+        partitions=partitions.rules("ad_performance", limits),
     )

@@ -10,13 +10,15 @@ import contextlib
 import fcntl
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import structlog
+
+from turnout.quality import GateDecision
 
 log = structlog.get_logger(__name__)
 
@@ -29,14 +31,28 @@ _FRONT_PAGE = (
 )
 
 
-def keep(folder: Path, run: str, table: str, source: str, results: list[Any]) -> None:
-    """Write results down for the next :func:`build`."""
+def facts(decision: GateDecision) -> dict[str, int]:
+    """The counts of a decision that the front page sums up."""
+    return {
+        "rows": decision.rows_checked, "rejected": len({row.index for row in decision.rejected}),
+        "stopped": len(decision.stopped), "warnings": len(decision.warnings),
+    }  # fmt: skip
+
+
+def keep(
+    folder: Path, run: str, table: str, source: str, results: list[Any], counts: Mapping[str, int] | None = None
+) -> None:
+    """Write results down for the next :func:`build`.
+
+    Args:
+        counts: see :func:`facts`.
+    """
     target = folder / _PENDING
     target.mkdir(parents=True, exist_ok=True)
     now = datetime.now(UTC)
     document = {
         "run": run, "table": table, "source": source, "at": now.isoformat(),
-        "results": [result.to_json_dict() for result in results],
+        "counts": dict(counts or {}), "results": [result.to_json_dict() for result in results],
     }  # fmt: skip
     name = f"{now:%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}"
     draft = target / f"{name}.draft"

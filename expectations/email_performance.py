@@ -10,15 +10,27 @@ from __future__ import annotations
 import pandas as pd
 
 from expectations import partitions
-from expectations.rules import Suite, at_most, filled, not_negative, plausible_day, readable, required, unique
+from expectations.rules import (
+    Suite,
+    at_most,
+    filled,
+    finished,
+    not_negative,
+    plausible_day,
+    readable,
+    required,
+    unfinished,
+    unique,
+)
+from expectations.tuning import Limits
 from turnout.warehouse.tables import EMAIL_METRICS
 
 
 def _derive(frame: pd.DataFrame, today: pd.Timestamp) -> pd.DataFrame:
-    return frame.assign(category=filled(frame["category"]))
+    return frame.assign(category=filled(frame["category"]), unmarked_day=unfinished(frame))
 
 
-def suite(today: pd.Timestamp, base_per_yen: float) -> Suite:
+def suite(today: pd.Timestamp, base_per_yen: float, limits: Limits) -> Suite:
     """The checks as of ``today``."""
     return Suite(
         table="email_performance",
@@ -27,6 +39,7 @@ def suite(today: pd.Timestamp, base_per_yen: float) -> Suite:
             *readable(),
             *required("date"),
             *plausible_day("date", "2009-01-01", today),
+            finished(),
             *not_negative(EMAIL_METRICS, 1e10),
             *at_most(
                 "unique_opens", "opens", "unique_opens_over_opens", "{unique_opens} unique opens among {opens} opens"
@@ -43,5 +56,5 @@ def suite(today: pd.Timestamp, base_per_yen: float) -> Suite:
                 "the day {date} of category {category} appears twice; the first row was kept",
             ),
         ),
-        partitions=partitions.rules(is_advertising=False),
+        partitions=partitions.rules("email_performance", limits),
     )

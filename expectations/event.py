@@ -16,6 +16,7 @@ from expectations.rules import (
     required,
     unique,
 )
+from expectations.tuning import Limits
 from turnout import taxonomy
 
 
@@ -29,7 +30,7 @@ def _derive(frame: pd.DataFrame, today: pd.Timestamp) -> pd.DataFrame:
     )
 
 
-def suite(today: pd.Timestamp, base_per_yen: float) -> Suite:
+def suite(today: pd.Timestamp, base_per_yen: float, limits: Limits) -> Suite:
     """The checks as of ``today``."""
     latest = (today + pd.Timedelta(days=5 * 366)).to_pydatetime()
     return Suite(

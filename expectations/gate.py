@@ -14,7 +14,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
 from string import Formatter
@@ -32,8 +32,12 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 import great_expectations as gx
 
 from expectations import ad_performance, docs, email_performance, event, partitions, registration, tactic_result
+from expectations.history import History
+from expectations.people import attendance_drift, event_days, same_people
 from expectations.prepare import prepare
 from expectations.rules import POSITION, Rule, Suite
+from expectations.tuning import FILE_NAME, Limits, Tuning, load_tuning
+from turnout.acceptance import Acceptance, accepted_partitions
 from turnout.quality import GateDecision, RejectedRow, StoppedPartition
 from turnout.settings import Settings
 from turnout.warehouse import tables as wh
@@ -42,17 +46,27 @@ from turnout.warehouse.engine import create_engine
 log = structlog.get_logger(__name__)
 
 #: The suite of each gated table.
-SUITES: Mapping[str, Callable[[pd.Timestamp, float], Suite]] = {
+SUITES: Mapping[str, Callable[[pd.Timestamp, float, Limits], Suite]] = {
     "ad_performance": ad_performance.suite,
     "email_performance": email_performance.suite,
     "registration": registration.suite,
     "event": event.suite,
     "tactic_result": tactic_result.suite,
 }
-#: How many weeks before a frame say what is usual.
-_USUAL_WEEKS = 8
 #: Examples named in a warning.
 _EXAMPLES = 3
+#: Places (account and day) named in what is stored of a failure.
+_PLACES = 20
+
+
+def all_checks() -> dict[str, set[str]]:
+    """Every check by its code, with the severities it comes in: what ``expectations.yaml`` may name."""
+    found: dict[str, set[str]] = {}
+    for make in SUITES.values():
+        suite = make(pd.Timestamp(2000, 1, 1), 1.0, Limits())
+        for rule in (*suite.rows, *suite.partitions):
+            found.setdefault(rule.code, set()).add("stop" if rule.is_critical else "warn")
+    return found
 
 
 def make_gate(settings: Settings) -> TurnoutGate:
@@ -69,11 +83,19 @@ class TurnoutGate:
     """See the module. Usable as a context manager, which writes the Data Docs at the end."""
 
     def __init__(self, settings: Settings, *, today: date | None = None) -> None:
+        """Make a gate.
+
+        Raises:
+            ConfigurationError: ``expectations.yaml`` holds something it should not.
+        """
         self._settings = settings
         self._today = pd.Timestamp(today or datetime.now(settings.zone).date())
         rates = settings.fx_rates
         self._base_per_yen = rates.get("JPY", 1.0) / rates[settings.currency]
         self._started = datetime.now(UTC)
+        path = settings.home_path / FILE_NAME
+        self._tuning: Tuning = load_tuning(settings.home_path).naming_only(all_checks(), str(path))
+        self.forget()
 
     def __enter__(self) -> TurnoutGate:
         return self
@@ -83,6 +105,12 @@ class TurnoutGate:
             self.write_docs()
         except OSError as error:  # pages are for reading; data that is in must not fail for them
             log.warning("data docs not written", error=str(error))
+
+    def forget(self) -> None:
+        """Ask the warehouse anew: something else has written to it."""
+        connect = self._connect if self._knows else None
+        self._history = History(connect, self._settings.organisation, self._tuning.limits.weeks)
+        self.__dict__.pop("_accepted", None)
 
     def write_docs(self) -> Path | None:
         """:func:`build_docs` for this gate's installation."""
@@ -98,8 +126,13 @@ class TurnoutGate:
         checks = self._suites[table]
         if frame.empty:
             return GateDecision()
-        prepared = checks.suite.derive(prepare(wh.metadata.tables[f"{wh.SCHEMA}.{table}"], frame), self._today)
+        prepared = prepare(wh.metadata.tables[f"{wh.SCHEMA}.{table}"], frame)
+        if table == "registration" and self._knows:
+            with self._engine.connect() as connection:
+                prepared["event_day"] = event_days(connection, self._settings.organisation, prepared)
+        prepared = checks.suite.derive(prepared, self._today)
         broken, result = checks.rows.check(prepared)
+        broken = self._unsilenced(broken, prepared)
         is_rejected = np.zeros(len(frame), dtype=bool)
         for one in broken:
             if one.rule.is_critical:
@@ -112,69 +145,100 @@ class TurnoutGate:
         )
         results = [result]
         if checks.partitions is not None:
-            summary = partitions.summarise(prepared, is_rejected, self._usual(table, prepared))
-            broken, result = checks.partitions.check(summary)
-            results.append(result)
-            decision.stopped = [stop for one in broken if one.rule.is_critical for stop in one.stops(summary)]
-            decision.warnings = [
-                *decision.warnings,
-                *(one.warning(summary, "days") for one in broken if not one.rule.is_critical),
-            ]
-            decision.failures = [*decision.failures, *(one.failure(summary) for one in broken)]
-        self._keep(table, frame, results)
+            results.append(self._check_partitions(table, prepared, is_rejected, checks.partitions, decision))
+        self._keep(table, frame, results, decision)
         log.info(
             "gate", table=table, rows=len(frame), rejected=int(is_rejected.sum()), stopped=len(decision.stopped),
             warnings=len(decision.warnings),
         )  # fmt: skip
         return decision
 
+    def _check_partitions(
+        self, table: str, prepared: pd.DataFrame, is_rejected: np.ndarray, runner: _Runner, decision: GateDecision
+    ) -> Any:
+        """Add to ``decision`` what the days and accounts of a frame say; returns the result for Data Docs."""
+        days = prepared["date"].dropna()
+        history, show_up, twins = self._history.nothing(table), None, None
+        if len(days):
+            sources = prepared["source"].dropna().astype(str).unique()
+            history = self._history.around(table, sources, days.min().date(), days.max().date())
+        if table == "registration" and self._knows:
+            limits = self._tuning.limits
+            with self._engine.connect() as connection:
+                show_up = attendance_drift(connection, self._settings.organisation, prepared, limits.show_up)
+                twins = same_people(connection, self._settings.organisation, prepared)
+        summary, own = partitions.summarise(
+            table, prepared, is_rejected, history, self._tuning.limits, self._today, show_up, twins
+        )
+        broken, result = runner.check(summary)
+        broken = self._unsilenced(broken, summary)
+        stops = [stop for one in broken if one.rule.is_critical for stop in one.stops(summary)]
+        accepted = [stop for stop in stops if any(a.covers(stop, table) for a in self._accepted)]
+        decision.stopped = [stop for stop in stops if stop not in accepted]
+        decision.warnings = [
+            *decision.warnings,
+            *(one.warning(summary, "days") for one in broken if not one.rule.is_critical),
+            *(f"accepted: {stop.code} of {stop.account or stop.source} {stop.date or ''}" for stop in accepted),
+        ]
+        decision.failures = [*decision.failures, *(one.failure(summary) for one in broken)]
+        stopped_days = {(s.source, s.account, s.date) for s in decision.stopped}
+        is_loaded = np.array([
+            (source, account, day.date()) not in stopped_days and (source, account, None) not in stopped_days
+            for source, account, day in zip(own["source"], own["account"], own["date"], strict=True)
+        ], dtype=bool)  # fmt: skip
+        self._history.note(table, own[is_loaded])
+        return result
+
+    def _unsilenced(self, broken: list[_Broken], prepared: pd.DataFrame) -> list[_Broken]:
+        """Without what the user asked not to hear of."""
+        today, kept = self._today.date(), []
+        for one in broken:
+            silences = [s for s in self._tuning.silence if s.check == one.rule.code]
+            if not silences or "source" not in prepared:
+                kept.append(one)
+                continue
+            loud = np.array([
+                not any(s.covers(one.rule.code, str(source), str(account), today) for s in silences)
+                for source, account in zip(
+                    prepared["source"].iloc[one.positions], prepared["account"].iloc[one.positions], strict=True
+                )
+            ], dtype=bool)  # fmt: skip
+            if loud.any():
+                kept.append(_Broken(one.rule, one.positions[loud], one.count - int((~loud).sum())))
+        return kept
+
+    @property
+    def _knows(self) -> bool:
+        """Whether there is a warehouse to ask."""
+        return self._settings.database_url is not None
+
+    @cached_property
+    def _accepted(self) -> list[Acceptance]:
+        if not self._knows:
+            return []
+        with self._engine.connect() as connection:
+            return accepted_partitions(connection, self._settings.organisation)
+
     @cached_property
     def _suites(self) -> dict[str, _Checks]:
         context = _context()
         return {
-            table: _Checks(context, make(self._today, self._base_per_yen)) for table, make in SUITES.items()
-        }  # fmt: skip
+            table: _Checks(context, make(self._today, self._base_per_yen, self._tuning.limits), self._tuning)
+            for table, make in SUITES.items()
+        }
 
-    def _usual(self, table: str, prepared: pd.DataFrame) -> pd.DataFrame | None:
-        """What the weeks before the frame had a day, per source and account: median rows and the highest spend."""
-        if self._settings.database_url is None or prepared["date"].isna().all():
-            return None
-        first = prepared["date"].min().date()
-        spend = "sum(spend_base)" if table == "ad_performance" else "NULL::numeric"
-        only_days = "AND period_end = date" if table == "ad_performance" else ""
-        query = f"""
-            SELECT source, account, percentile_cont(0.5) WITHIN GROUP (ORDER BY rows) AS usual_rows,
-                   max(spend) AS usual_spend,
-                   count(*) AS usual_days
-            FROM (
-                SELECT source, account, date, count(*)::float8 AS rows, ({spend})::float8 AS spend
-                FROM {wh.SCHEMA}.{table}
-                WHERE organisation = :organisation AND source = ANY(:sources)
-                  AND date >= :since AND date < :first {only_days}
-                GROUP BY source, account, date
-            ) AS day
-            GROUP BY source, account
-        """
-        with self._engine.connect() as connection:
-            return pd.read_sql_query(
-                sa.text(query).bindparams(
-                    organisation=self._settings.organisation,
-                    sources=sorted(prepared["source"].dropna().unique()),
-                    since=first - timedelta(weeks=_USUAL_WEEKS),
-                    first=first,
-                ),
-                connection,
-            ).astype({"usual_rows": float, "usual_spend": float, "usual_days": float})
+    def _connect(self) -> sa.Connection:
+        return self._engine.connect()
 
     @cached_property
     def _engine(self) -> sa.Engine:
         return create_engine(self._settings, pool_size=1)
 
-    def _keep(self, table: str, frame: pd.DataFrame, results: list[Any]) -> None:
+    def _keep(self, table: str, frame: pd.DataFrame, results: list[Any], decision: GateDecision) -> None:
         run = str(frame["run_id"].iloc[0]) if "run_id" in frame else self._started.strftime("%Y%m%dT%H%M%S")
         source = str(frame["source"].iloc[0]) if "source" in frame else ""
         with contextlib.suppress(OSError):  # a full disk must not keep good data out
-            docs.keep(self._settings.home_path / "data_docs", run, table, source, results)
+            docs.keep(self._settings.home_path / "data_docs", run, table, source, results, docs.facts(decision))
 
 
 def _context() -> Any:
@@ -186,10 +250,24 @@ def _context() -> Any:
 class _Checks:
     """The suites of one table, ready to be run."""
 
-    def __init__(self, context: Any, suite: Suite) -> None:
+    def __init__(self, context: Any, suite: Suite, tuning: Tuning) -> None:
         self.suite = suite
-        self.rows = _Runner(context, suite.table, suite.rows)
-        self.partitions = _Runner(context, f"{suite.table}_by_day", suite.partitions) if suite.partitions else None
+        self.rows = _Runner(context, suite.table, tuned(suite.rows, tuning))
+        by_day = tuned(suite.partitions, tuning)
+        self.partitions = _Runner(context, f"{suite.table}_by_day", by_day) if by_day else None
+
+
+def tuned(rules: tuple[Rule, ...], tuning: Tuning) -> tuple[Rule, ...]:
+    """Rules with the severities a user has chosen, without those switched off."""
+    kept = []
+    for rule in rules:
+        level = tuning.checks.get(rule.code)
+        if level == "off":
+            continue
+        if level is not None:
+            rule.expectation.severity = "critical" if level == "stop" else "warning"
+        kept.append(rule)
+    return tuple(kept)
 
 
 class _Runner:
@@ -199,25 +277,38 @@ class _Runner:
         self._rules = rules
         for number, rule in enumerate(rules):
             rule.expectation.meta = {"rule": number, "code": rule.code}
-        self._suite = gx.ExpectationSuite(name=name, expectations=[rule.expectation for rule in rules])
+        self._name = name
+        self._suites: dict[tuple[int, ...], Any] = {}
         read = (column for rule in rules for column in rule.columns)
         self._columns = list(dict.fromkeys([POSITION, *read]))
         asset = context.data_sources.add_pandas(name).add_dataframe_asset(name)
         self._batches = asset.add_batch_definition_whole_dataframe("frame")
 
     def check(self, frame: pd.DataFrame) -> tuple[list[_Broken], Any]:
-        """The rules that did not hold with the rows that broke them, and the whole result."""
+        """The rules that did not hold with the rows that broke them, and the whole result.
+
+        Rules about columns of which nothing is known hold by nature; Great Expectations takes milliseconds for each.
+        """
+        is_unknown = frame[self._columns].isna().all()
+        chosen = tuple(n for n, rule in enumerate(self._rules) if rule.asks(is_unknown))
         # Great Expectations hashes and copies the whole frame, so it gets what the rules read and no more
-        batch = self._batches.get_batch(batch_parameters={"dataframe": frame[self._columns]})
-        result = batch.validate(self._suite, result_format="BASIC")
+        read = dict.fromkeys([POSITION, *(column for n in chosen for column in self._rules[n].columns)])
+        batch = self._batches.get_batch(batch_parameters={"dataframe": frame[list(read)]})
+        result = batch.validate(self._suite_of(chosen), result_format="BASIC")
         broken = []
         # results come in an order of their own
         outcomes = sorted(result.results, key=lambda outcome: outcome.expectation_config.meta["rule"])
-        for rule, outcome in zip(self._rules, outcomes, strict=True):
+        for number, outcome in zip(chosen, outcomes, strict=True):
             _raise_for(outcome)
             if not outcome.success:
-                broken.append(self._broken(batch, rule, frame))
+                broken.append(self._broken(batch, self._rules[number], frame))
         return broken, result
+
+    def _suite_of(self, chosen: tuple[int, ...]) -> Any:
+        if chosen not in self._suites:
+            expectations = [self._rules[n].expectation for n in chosen]
+            self._suites[chosen] = gx.ExpectationSuite(name=self._name, expectations=expectations)
+        return self._suites[chosen]
 
     def _broken(self, batch: Any, rule: Rule, frame: pd.DataFrame) -> _Broken:
         """Only what failed is asked again for its rows; of a warning a few are enough, for the full answer is large."""
@@ -272,7 +363,25 @@ class _Broken:
             "failed": self.count,
             "checked": len(prepared),
             "examples": self.examples(prepared),
+            **self.affected(prepared),
         }
+
+    def affected(self, prepared: pd.DataFrame) -> dict[str, Any]:
+        """Money and registrations at stake, and where: account and day, as far as the positions are known."""
+        rows = prepared.iloc[self.positions]
+        spend = rows["spend_base"] if "spend_base" in rows else rows.get("cost_base")
+        people = rows["quantity"] if "quantity" in rows else rows.get("registrations", rows.get("conversions"))
+        found: dict[str, Any] = {
+            "spend": 0.0 if spend is None else round(float(spend.abs().sum()), 2),
+            "registrations": 0.0 if people is None else round(float(people.sum()), 2),
+        }
+        if {"source", "account", "date"} <= set(rows.columns):
+            places = rows[["source", "account", "date"]].drop_duplicates()[:_PLACES]
+            found["places"] = [
+                [str(source), str(account), None if pd.isna(day) else f"{day:%Y-%m-%d}"]
+                for source, account, day in places.itertuples(index=False)
+            ]
+        return found
 
     def rejections(self, frame: pd.DataFrame, prepared: pd.DataFrame) -> list[RejectedRow]:
         reasons = self.reasons(prepared)

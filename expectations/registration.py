@@ -7,13 +7,24 @@ from great_expectations import expectations as gxe
 
 from expectations import partitions
 from expectations.rules import Rule, Suite, filled, one_of, plausible_day, readable, required, unique
+from expectations.tuning import Limits
+
+#: Days before its event on which nobody registers yet, and after which nobody does any more: dates are a year off then.
+_EARLIEST, _LATEST = 400, 14
 
 
 def _derive(frame: pd.DataFrame, today: pd.Timestamp) -> pd.DataFrame:
     apart = (frame["registered_at"].dt.normalize() - frame["date"]).dt.days.abs()
     identity = frame["registrant_hash"].where(frame["registrant_hash"] != "")
+    # the day of the event, where the warehouse knows it; see expectations.gate
+    event_day = frame["event_day"] if "event_day" in frame else pd.Series(pd.NaT, index=frame.index)
+    lead = (event_day - frame["date"]).dt.days
+    fetched = frame["fetched_at"].dt.normalize()
     return frame.assign(
         days_apart=apart,
+        event_day=event_day,
+        far_day=event_day.where((lead > _EARLIEST) | (lead < -_LATEST)),
+        early_attendee=event_day.where(frame["attended"].eq(True) & (event_day > fetched + pd.Timedelta(days=1))),
         # whoever cancelled and came again is two rows with two states, not a duplicate
         person=identity,
         at=frame["registered_at"].fillna(frame["date"]),
@@ -23,7 +34,7 @@ def _derive(frame: pd.DataFrame, today: pd.Timestamp) -> pd.DataFrame:
     )
 
 
-def suite(today: pd.Timestamp, base_per_yen: float) -> Suite:
+def suite(today: pd.Timestamp, base_per_yen: float, limits: Limits) -> Suite:
     """The checks as of ``today``."""
     return Suite(
         table="registration",
@@ -56,6 +67,18 @@ def suite(today: pd.Timestamp, base_per_yen: float) -> Suite:
                 "attended",
                 "attended, though the registration is {status}",
             ),
+            Rule(
+                "attended_before_event",
+                gxe.ExpectColumnValuesToBeNull(column="early_attendee", severity="warning"),
+                "attended",
+                "attended, though the event is on {event_day}",
+            ),
+            Rule(
+                "far_from_event",
+                gxe.ExpectColumnValuesToBeNull(column="far_day", severity="warning"),
+                "date",
+                "registered on {date} for an event on {event_day}: the year may be wrong",
+            ),
         ),
-        partitions=partitions.rules(is_advertising=False, with_copies=False),
+        partitions=partitions.rules("registration", limits),
     )

@@ -44,6 +44,12 @@ class Rule:
         named = (getattr(self.expectation, name, None) for name in ("column", "column_A", "column_B"))
         return [*(name for name in named if name), *getattr(self.expectation, "column_list", ())]
 
+    def asks(self, is_unknown: pd.Series) -> bool:
+        """Whether the rule can fail at all, of a frame of which ``is_unknown`` tells the columns without any value."""
+        if isinstance(self.expectation, gxe.ExpectColumnValuesToNotBeNull):
+            return True
+        return not any(is_unknown[column] for column in self.columns)
+
     @property
     def is_critical(self) -> bool:
         return str(getattr(self.expectation.severity, "value", self.expectation.severity)) == "critical"
@@ -153,6 +159,32 @@ def plausible_day(column: str, first: str, today: pd.Timestamp) -> Iterator[Rule
         ),
         column,
         f"{column} is {{{column}}}, after today ({today:%Y-%m-%d})",
+    )
+
+
+def unfinished(frame: pd.DataFrame) -> pd.Series:
+    """The day of rows that were read before it was over, in their account's time zone, and do not say so."""
+    last = frame["period_end"] if "period_end" in frame else frame["date"]
+    found = pd.Series(pd.NaT, index=frame.index, dtype="datetime64[ns]")
+    zones = frame["account_time_zone"]
+    for zone in zones.dropna().unique():
+        ours = (zones == zone) & frame["fetched_at"].notna()
+        try:
+            there = frame.loc[ours, "fetched_at"].dt.tz_localize("UTC").dt.tz_convert(str(zone)).dt.tz_localize(None)
+        except (KeyError, ValueError):  # a zone nobody knows says nothing of the day
+            continue
+        going = (last[ours] == there.dt.normalize()) & ~frame.loc[ours, "is_partial"].eq(True)
+        found[going.index[going]] = last[going.index[going]]
+    return found
+
+
+def finished() -> Rule:
+    """No row of a day that was not over passes for a whole day's; see :func:`unfinished`."""
+    return Rule(
+        "unfinished_day",
+        gxe.ExpectColumnValuesToBeNull(column="unmarked_day", severity="warning"),
+        "date",
+        "read on {unmarked_day} itself, before the day was over, but not marked as partial",
     )
 
 

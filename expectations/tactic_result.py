@@ -6,6 +6,7 @@ import pandas as pd
 from great_expectations import expectations as gxe
 
 from expectations.rules import Rule, Suite, at_most, filled, not_negative, one_of, readable, required, unique
+from expectations.tuning import Limits
 from turnout.tactics import load_catalogue
 
 
@@ -20,7 +21,7 @@ def _derive(frame: pd.DataFrame, today: pd.Timestamp) -> pd.DataFrame:
     )
 
 
-def suite(today: pd.Timestamp, base_per_yen: float) -> Suite:
+def suite(today: pd.Timestamp, base_per_yen: float, limits: Limits) -> Suite:
     """The checks as of ``today``."""
     return Suite(
         table="tactic_result",

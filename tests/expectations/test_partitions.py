@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
-from decimal import Decimal
 
 import pandas as pd
 import pytest
@@ -70,25 +69,30 @@ def test_a_usual_day_passes(settings, history):
     assert (list(decision.stopped), list(decision.warnings)) == ([], [])
 
 
+def _times(frame: pd.DataFrame, factor: int) -> pd.DataFrame:
+    """A day on which everything is so many times more: no price tells."""
+    columns = ("impressions", "clicks", "spend", "spend_base")
+    return frame.assign(**{name: pd.Series([v * factor for v in frame[name]], dtype=object) for name in columns})
+
+
 def test_spend_out_of_all_proportion_stops_the_day(settings, history):
-    # few impressions, so that no single row's price says anything
-    wrong = history.assign(impressions=None, clicks=None)
-    wrong["spend"] = wrong["spend_base"] = [amount * 10_000 for amount in wrong["spend"]]
-    decision = TurnoutGate(settings)("ad_performance", wrong)
+    decision = TurnoutGate(settings)("ad_performance", _times(history, 10_000))
     assert [(s.date, s.code) for s in decision.stopped] == [(date(2026, 10, 31), "spend_out_of_proportion")]
 
 
 def test_a_dear_day_and_a_thin_day_are_worth_a_word(settings, history):
-    dear = history.assign(impressions=None, clicks=None)
-    dear["spend"] = dear["spend_base"] = [amount * Decimal(60) for amount in dear["spend"]]
-    decision = TurnoutGate(settings)("ad_performance", dear)
-    assert list(decision.stopped) == []
-    assert [w.split(":")[0] for w in decision.warnings] == ["spend_jump"]
+    dear = TurnoutGate(settings)("ad_performance", _times(history, 60))
+    assert list(dear.stopped) == []
+    assert [w.split(":")[0] for w in dear.warnings] == ["spend_jump"]
     thin = TurnoutGate(settings)("ad_performance", history[:3])
     assert [w.split(":")[0] for w in thin.warnings] == ["few_rows"]
 
 
+def test_a_day_five_times_as_dear_is_a_sale(settings, history):
+    decision = TurnoutGate(settings)("ad_performance", _times(history, 5))
+    assert (list(decision.stopped), list(decision.warnings)) == ([], [])
+
+
 def test_another_accounts_history_says_nothing(settings, history):
-    other = history.assign(account="a2", impressions=None, clicks=None)
-    other["spend"] = other["spend_base"] = [amount * 10_000 for amount in other["spend"]]
+    other = _times(history.assign(account="a2"), 10_000)
     assert list(TurnoutGate(settings)("ad_performance", other).stopped) == []

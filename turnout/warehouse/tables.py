@@ -447,6 +447,42 @@ mapping_rule = Table(
     CheckConstraint("kind IN ('id', 'exact', 'contains', 'glob', 'regex')", name="kind"),
 )  # fmt: skip
 
+accepted_partition = Table(
+    "accepted_partition", metadata,
+    Column("organisation", Text, nullable=False),
+    Column("acceptance_id", Text, nullable=False, comment="key of everything it holds for"),
+    Column("table_name", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("account", Text, nullable=False, server_default=""),
+    Column("code", Text, nullable=False, comment="the check that stops no more"),
+    Column("first_date", Date, comment="NULL is open"),
+    Column("last_date", Date, comment="NULL is open"),
+    Column("note", Text),
+    Column("accepted_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("organisation", "acceptance_id"),
+)  # fmt: skip
+
+incident = Table(
+    "incident", metadata,
+    Column("organisation", Text, nullable=False),
+    Column("incident_id", Text, nullable=False, comment="key of title and run: reported twice is once"),
+    Column("title", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("occurred_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("organisation", "incident_id"),
+)  # fmt: skip
+
+night_report = Table(
+    "night_report", metadata,
+    Column("organisation", Text, nullable=False),
+    Column("night", Date, nullable=False, comment="the day whose morning it is of"),
+    Column("content_key", Text, nullable=False, comment="key of what matters in it: the same is not sent again"),
+    Column("sent", JSONB, nullable=False, server_default="{}", comment="channel → content key it was sent with"),
+    Column("findings", JSONB, nullable=False, server_default="[]", comment="keys of what was told"),
+    Column("sent_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("organisation", "night"),
+)  # fmt: skip
+
 #: Facts that are replaced by (organisation, source, account, date).
 FACT_TABLES: tuple[Table, ...] = (ad_performance, email_performance, registration)
 #: Tables partitioned by month on ``date``.
