@@ -277,7 +277,8 @@ def recognise(
         raise InputError([
             table.problem(
                 "missing_column",
-                f"this looks like {layout.name}, but the column {name!r} is missing; columns found: {found}",
+                f"this looks like {layout.name}, but the column {name!r} is missing; columns found: {found}. If one of "
+                "them is it, a mapping file says so: `turnout ingest --explain --write-mapping draft.yaml` drafts one",
                 row=table.header_row, column=name,
             )
             for name in match.missing

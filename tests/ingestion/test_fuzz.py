@@ -1,4 +1,4 @@
-"""A few hundred of the inputs of ``python -m benchmarks.fuzz``, the same each time; some all the way to the warehouse."""
+"""A few hundred of the inputs of ``python -m benchmarks.fuzz``, the same each time; some all the way into tables."""
 
 from __future__ import annotations
 
