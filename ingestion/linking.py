@@ -25,6 +25,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -126,8 +127,9 @@ class Events:
     by_name: dict[str, list[Event]] = field(default_factory=dict)
     every: list[Event] = field(default_factory=list)
     by_id: dict[str, Event] = field(default_factory=dict)
-    #: First letters of a name → the names that begin so.
-    beginnings: dict[str, list[str]] = field(default_factory=dict)
+    #: First letters of a name → how long the names are that begin so.
+    beginnings: dict[str, set[int]] = field(default_factory=dict)
+    _known: dict[tuple[str, str], list[Event]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def load(cls, connection: Connection, organisation: str) -> Events:
@@ -148,7 +150,7 @@ class Events:
             for code in codes:
                 found.by_code.setdefault(code, []).append(event)
         for name in found.by_name:
-            found.beginnings.setdefault(name[:_SHORTEST_NAME], []).append(name)
+            found.beginnings.setdefault(name[:_SHORTEST_NAME], set()).add(len(name))
         return found
 
     def find(self, text: str, account: str, day: date | None) -> Event | None:
@@ -175,6 +177,12 @@ class Events:
 
     def candidates(self, text: str, account: str) -> list[Event]:
         """The events a text may name: one, or several of one name, in order of their days."""
+        known = self._known.get((text, account))
+        if known is None:
+            known = self._known[text, account] = self._candidates(text, account)
+        return known
+
+    def _candidates(self, text: str, account: str) -> list[Event]:
         for code in sorted(_codes_by_part(text), key=lambda c: (-len(c), c)):
             events = self.near(self.by_code.get(code, []), account)
             if len(events) == 1:
@@ -183,8 +191,8 @@ class Events:
         names = {
             name
             for at in range(len(compact) - _SHORTEST_NAME + 1)
-            for name in self.beginnings.get(compact[at : at + _SHORTEST_NAME], ())
-            if compact.startswith(name, at)
+            for length in self.beginnings.get(compact[at : at + _SHORTEST_NAME], ())
+            if (name := compact[at : at + length]) in self.by_name
         }
         # A name inside a longer name that is there too does not count.
         longest = [n for n in names if not any(n != other and n in other for other in names)]
@@ -230,13 +238,13 @@ def lock_all(connection: Connection, organisation: str) -> None:
         lock_account(connection, organisation, source, "*")
 
 
-def link_within(connection: Connection, organisation: str) -> Links:
-    """:func:`link` within the caller's transaction."""
+def link_within(connection: Connection, organisation: str, events: Events | None = None) -> Links:
+    """:func:`link` within the caller's transaction, with the organisation's events where they have been read."""
     from turnout.tactics import load_catalogue
 
     catalogue = load_catalogue()
     lock_all(connection, organisation)
-    events = Events.load(connection, organisation)
+    events = events or Events.load(connection, organisation)
     rules = RuleBook(load_rules(connection, organisation, events.again))
     campaigns, unmapped = _link_campaigns(connection, organisation, events, catalogue, rules)
     return Links(
@@ -248,6 +256,7 @@ def link_within(connection: Connection, organisation: str) -> Links:
     )
 
 
+@lru_cache(maxsize=65_536)
 def campaign_tactic(catalogue: Catalogue, source: str, name: str, kind: str | None) -> str | None:
     """The tactic of a platform's campaign: named by one part of its name, by the whole name, or by its type.
 
@@ -274,14 +283,15 @@ def _link_campaigns(
     connection: Connection, organisation: str, events: Events, catalogue: Catalogue, rules: RuleBook
 ) -> tuple[int, int]:
     t = wh.campaign
+    others = sa.case((sa.func.cardinality(t.c.names) > 1, t.c.names)).label("names")
     query = (
-        sa.select(t.c.source, t.c.account, t.c.campaign_id, t.c.name, t.c.names, t.c.campaign_type, t.c.last_seen)
+        sa.select(t.c.source, t.c.account, t.c.campaign_id, t.c.name, others, t.c.campaign_type, t.c.last_seen)
         .where(t.c.organisation == organisation)
         .order_by(t.c.source, t.c.account, t.c.campaign_id)
     )
     campaigns = connection.execute(query).all()
     subjects = [
-        Subject(source, account, campaign_id, (name, *[n for n in names if n != name]))
+        Subject(source, account, campaign_id, (name, *[n for n in names or () if n != name]))
         for source, account, campaign_id, name, names, _, _ in campaigns
     ]
     rows, unmapped = [], 0

@@ -39,7 +39,7 @@ from ingestion.rules import (
 from ingestion.suggestions import Suggester, Suggestion, tactics_like
 from turnout.errors import InputError, Problem
 from turnout.identity import normalise_name
-from turnout.tactics import is_organic, load_catalogue
+from turnout.tactics import Catalogue, is_organic, load_catalogue
 from turnout.warehouse import tables as wh
 
 log = structlog.get_logger(__name__)
@@ -179,6 +179,11 @@ class _Thing:
     last: date | None = None
 
 
+_CAMPAIGNS_ONLY = """
+SELECT source, account, campaign_id, name, names, event_id, tactic_id, NULL AS spend, NULL AS claims, 0 AS days,
+       first_seen, last_seen
+FROM turnout.campaign WHERE organisation = :organisation ORDER BY source, account, campaign_id
+"""
 _CAMPAIGNS = """
 SELECT c.source, c.account, c.campaign_id, c.name, c.names, c.event_id, c.tactic_id, s.spend, s.claims,
        coalesce(s.days, 0) AS days, c.first_seen, c.last_seen
@@ -214,7 +219,9 @@ GROUP BY 1 ORDER BY 1
 """
 
 
-def _things(connection: Connection, organisation: str) -> list[_Thing]:
+def _things(connection: Connection, organisation: str, *, figures: bool = False) -> list[_Thing]:
+    """What can be tied; ``figures`` are what campaigns cost and claim, for which all facts are read."""
+
     def rows(query: str) -> Iterable[Any]:
         return connection.execute(sa.text(query), {"organisation": organisation})
 
@@ -223,7 +230,7 @@ def _things(connection: Connection, organisation: str) -> list[_Thing]:
             "campaign", Subject(r.source, r.account, r.campaign_id, (r.name, *[n for n in r.names if n != r.name])),
             r.campaign_id, (r.event_id,), r.tactic_id, r.spend, r.claims, r.days, r.first_seen, r.last_seen,
         )
-        for r in rows(_CAMPAIGNS)
+        for r in rows(_CAMPAIGNS if figures else _CAMPAIGNS_ONLY)
     ]  # fmt: skip
     found += [
         _Thing(
@@ -266,34 +273,40 @@ def list_mapped(
     source: str | None = None,
     unmapped: bool = False,
     suggestions: int = 3,
+    suggest_for: int | None = None,
 ) -> list[Mapped]:
     """Everything that can be tied, the costliest first, then what brought or reached most.
 
     Args:
         unmapped: only what lacks an event or tactic.
         suggestions: at most so many for each thing that lacks one.
+        suggest_for: only for the first so many rows.
     """
     catalogue = load_catalogue()
     with engine.connect() as connection:
         connection.execution_options(isolation_level="REPEATABLE READ")
         events = Events.load(connection, organisation)
         book = RuleBook(load_rules(connection, organisation, events.again))
-        things = [t for t in _things(connection, organisation) if source in (None, t.subject.source)]
-    suggester = Suggester(events) if suggestions else None
+        things = [t for t in _things(connection, organisation, figures=True) if source in (None, t.subject.source)]
     result = []
     for thing, said in zip(things, book.decide([t.subject for t in things]), strict=True):
-        is_open = _is_open(thing, said)
-        if unmapped and not is_open:
-            continue
-        offered: Sequence[Suggestion] = ()
-        if is_open and suggester is not None:
-            if thing.what == "origin":
-                offered = tactics_like(catalogue, thing.id)[:suggestions]
-            elif None in thing.event_ids:
-                subject = thing.subject
-                offered = suggester.events(subject.names, subject.account, thing.first, thing.last, count=suggestions)
-        result.append(_mapped(thing, said, events, is_open=is_open, offered=offered))
-    return sorted(result, key=_cost)
+        if (is_open := _is_open(thing, said)) or not unmapped:
+            result.append(_mapped(thing, said, events, is_open=is_open))
+    result.sort(key=_cost)
+    suggester = Suggester(events)
+    for number, row in enumerate(result[:suggest_for] if suggestions else ()):
+        if row.is_unmapped:
+            offered = _suggestions(row, suggester, catalogue, suggestions)
+            result[number] = replace(row, suggestions=tuple(offered))
+    return result
+
+
+def _suggestions(row: Mapped, suggester: Suggester, catalogue: Catalogue, count: int) -> Sequence[Suggestion]:
+    if row.what == "origin":
+        return tactics_like(catalogue, row.id)[:count]
+    if row.events and row.what != "list":
+        return ()  # only its tactic is open
+    return suggester.events((row.name, *row.other_names), row.account, row.first_seen, row.last_seen, count=count)
 
 
 def _cost(row: Mapped) -> tuple[Any, ...]:
@@ -302,7 +315,7 @@ def _cost(row: Mapped) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _mapped(thing: _Thing, said: Decision, events: Events, *, is_open: bool, offered: Sequence[Suggestion]) -> Mapped:
+def _mapped(thing: _Thing, said: Decision, events: Events, *, is_open: bool) -> Mapped:
     ids = tuple(sorted(i for i in thing.event_ids if i is not None))
     by_user = said.event is not None or said.tactic is not None
     rules = dict.fromkeys(rule.rule_id for rule in (said.event, said.tactic) if rule is not None)
@@ -312,7 +325,7 @@ def _mapped(thing: _Thing, said: Decision, events: Events, *, is_open: bool, off
         tuple(event_label(events, events.by_id[i]) if i in events.by_id else i for i in ids), thing.tactic_id,
         "user" if by_user else "rule" if ids or thing.tactic_id else "unmapped",
         said.event is not None and said.event.ignored, tuple(rules), is_open, thing.spend, thing.amount,
-        thing.days, thing.first, thing.last, tuple(offered),
+        thing.days, thing.first, thing.last,
     )  # fmt: skip
 
 
@@ -444,11 +457,11 @@ def edit(
     """
     with engine.connect() as connection, connection.begin() as transaction:
         lock_all(connection, organisation)
-        link_within(connection, organisation)  # so that what changes below is this edit's doing
-        before = _states(connection, organisation)
         events = Events.load(connection, organisation)
+        link_within(connection, organisation, events)  # so that what changes below is this edit's doing
+        before = _states(connection, organisation)
         rules, removed = write(connection, events)
-        link_within(connection, organisation)
+        link_within(connection, organisation, events)
         after = _states(connection, organisation)
         if dry_run:
             transaction.rollback()

@@ -13,8 +13,9 @@ A suggestion is never applied by itself.
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -36,6 +37,8 @@ _BEFORE = timedelta(days=30)
 _FADES = 30.0
 #: Events looked at closely, of those that share most pairs of characters.
 _CLOSE = 12
+#: A pair of characters that no more events than this have, or a twentieth of them, tells events apart.
+_FEW = 20
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class Suggester:
             for code in event.codes:
                 self._by_code[_without_zeros(code)].append(event)
         count = len(events.every)
+        self._common = max(_FEW, count // 20)
         self._weight = {pair: math.log(1 + count / len(having)) for pair, having in self._by_pair.items()}
         self._whole = {e.event_id: sum(self._weight[p] for p in _pairs(e.name)) for e in events.every}
 
@@ -97,15 +101,20 @@ class Suggester:
     def _alike(self, name: str) -> list[tuple[Event, float, list[str]]]:
         """Events whose code or name resembles ``name``: how much, from 0 to 1 (a code: above 1), and why."""
         text = folded(name)
+        pairs = _pairs(text) & self._by_pair.keys()
         found: dict[str, tuple[Event, float, list[str]]] = {}
-        shared: Counter[str] = Counter()
-        for pair in _pairs(text):
-            for event in self._by_pair.get(pair, ()):
-                shared[event.event_id] += self._weight[pair]  # type: ignore[assignment]
-        by_id = self._events.by_id
-        likeliest = sorted(shared, key=lambda i: (-shared[i] / self._whole[i], i))[:_CLOSE]
+        # Pairs that most events share cannot tell them apart; they only count where there are no others.
+        telling = [p for p in pairs if len(self._by_pair[p]) <= self._common] or pairs
+        shared: dict[str, float] = defaultdict(float)
+        for pair in telling:
+            weight = self._weight[pair]
+            for event in self._by_pair[pair]:
+                shared[event.event_id] += weight
+        whole = self._whole
+        likeliest = heapq.nsmallest(_CLOSE, shared, key=lambda i: (-shared[i] / whole[i], i))
         for event_id in likeliest:
-            event = by_id[event_id]
+            event = self._events.by_id[event_id]
+            shared[event_id] = sum(self._weight[p] for p in _pairs(event.name) & pairs)
             run = SequenceMatcher(None, text, event.name, autojunk=False).find_longest_match().size
             likeness = (shared[event_id] / self._whole[event_id] + run / len(event.name)) / 2
             if run >= 2:

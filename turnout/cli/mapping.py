@@ -29,6 +29,8 @@ EventOption = Annotated[
 TacticOption = Annotated[str | None, typer.Option(help="Tactic: id or name; `none` for no tactic on purpose.")]
 IgnoreOption = Annotated[bool, typer.Option("--ignore", help="Belongs to no event, on purpose.")]
 NoteOption = Annotated[str | None, typer.Option(help="A note for colleagues.")]
+#: Rows of a table unless more are asked for.
+SHOWN = 50
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")]
 
 
@@ -36,25 +38,28 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change,
 def map_list(
     unmapped: Annotated[bool, typer.Option("--unmapped", help="Only what lacks an event or tactic.")] = False,
     source: SourceOption = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most this many.")] = 50,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help=f"At most this many. Default: {SHOWN} in a table, all as JSON.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """What is tied to which event and tactic, the costliest first, with suggestions for what is not."""
     from ingestion.mapping import list_mapped
     from turnout.warehouse.reconciliation import account_overlaps
 
+    limit = limit or (None if as_json else SHOWN)
     with warehouse() as (settings, engine):
-        rows = list_mapped(engine, settings.organisation, source=source, unmapped=unmapped)
+        rows = list_mapped(engine, settings.organisation, source=source, unmapped=unmapped, suggest_for=limit)
         with engine.connect() as connection:
             overlaps = [o for o in account_overlaps(connection, settings.organisation) if source in (None, o.source)]
     if as_json:
-        emit_json({"currency": settings.currency, "rows": rows, "account_overlaps": overlaps})
+        emit_json({"currency": settings.currency, "rows": rows[:limit], "account_overlaps": overlaps})
         return
     if not rows:
         out.print("everything is tied to an event and tactic" if unmapped else "nothing to map has been read yet")
     else:
         _print_mapped(rows[:limit], settings.currency)
-        if len(rows) > limit:
+        if limit is not None and len(rows) > limit:
             err.print(f"the first {limit} of {len(rows)}; --limit shows more")
     print_overlaps(overlaps)
 
@@ -244,7 +249,7 @@ def map_suggest(
             elif as_json:
                 emit_json({"currency": settings.currency, "rows": rows})
             elif rows:
-                _print_mapped(rows[:50], settings.currency)
+                _print_mapped(rows[:SHOWN], settings.currency)
                 err.print("--accept NAME, --accept-above SCORE or --interactive takes suggestions over")
             else:
                 out.print("everything is tied to an event and tactic")

@@ -171,7 +171,8 @@ def reconcile(
         first, last: days of the events.
 
     Returns:
-        Events that a platform reports on, or that any tactic's figures are known of, the latest first.
+        Events that a platform reports on, or that any tactic's figures are known of, the latest first. What belongs to
+        no event, and accounts that overlap, only where all events are asked for.
     """
     condition = "WHERE v.organisation = :organisation"
     if events is not None:
@@ -188,8 +189,8 @@ def reconcile(
             row.event_id: row
             for row in connection.execute(sa.text(_EVENTS + condition.replace("v.", "e.")), given)
         }  # fmt: skip
-        unmapped = _unmapped(connection, organisation)
-        overlaps = account_overlaps(connection, organisation)
+        unmapped = _unmapped(connection, organisation) if events is None else ()
+        overlaps = account_overlaps(connection, organisation) if events is None else ()
     grouped: dict[str, list[Any]] = {}
     for row in rows:
         grouped.setdefault(row.event_id, []).append(row)

@@ -39,6 +39,6 @@ def test_every_command_has_a_help_text():
     assert done.returncode == 0
     for command in (
         "demo", "up", "down", "status", "ingest", "totals", "pipeline", "train", "plan", "models", "simulate",
-        "quarantine", "doctor", "templates", "migrate", "airflow",
+        "quarantine", "doctor", "templates", "migrate", "airflow", "map", "reconcile",
     ):  # fmt: skip
         assert f" {command} " in done.stdout
