@@ -704,7 +704,10 @@ def _clear_rest(state: _Load, target: Table) -> None:
     for (account, sub), span in covered.items():
         if span is None:
             continue
-        keep = state.protected[("*", "*")] | state.protected.get((account, sub), set())
+        stopped = {s.date for s in state.stopped if s.account == account}
+        if None in stopped:  # nothing of the account is believed, its empty days no more than the others
+            continue
+        keep = state.protected[("*", "*")] | state.protected.get((account, sub), set()) | stopped
         condition = [
             target.c.organisation == state.origin.organisation,
             target.c.source == state.source,
@@ -1027,7 +1030,10 @@ def _compare_totals(state: _Load, file_id: str) -> None:
 def _record_validation(state: _Load, file_id: str) -> None:
     accounts = {scope[0] for scope in state.scopes}
     status = "stopped" if state.stopped else "warned" if state.warnings or state.rejected_by_gate else "passed"
-    failures = [*state.failures, *({"stopped": str(s.date), "code": s.code, "reason": s.reason} for s in state.stopped)]
+    stops = [
+        {"stopped": str(s.date), "account": s.account, "code": s.code, "reason": s.reason} for s in state.stopped
+    ]
+    failures = [*stops, *state.failures]
     upsert(state.connection, wh.validation, [{
         "organisation": state.origin.organisation, "validation_id": key_of(file_id, state.staged.layout.table),
         "run_id": state.origin.run_id, "table_name": state.staged.layout.table, "source": state.source,
