@@ -71,7 +71,7 @@ def pending(folder: Path) -> Iterator[Path]:
 def build(folder: Path) -> Path | None:
     """Bring the pages up to date; returns the index page, ``None`` while nothing was ever checked."""
     waiting = list(pending(folder))
-    index = _site(folder) / "index.html"
+    index = index_of(folder)
     if not waiting:
         return index if index.exists() else None
     with _alone(folder):
@@ -89,6 +89,11 @@ def build(folder: Path) -> Path | None:
             path.unlink(missing_ok=True)
     log.info("data docs written", results=len(stored), index=str(index))
     return index
+
+
+def index_of(folder: Path) -> Path:
+    """The index page, whether or not it is there yet."""
+    return _site(folder) / "index.html"
 
 
 def _site(folder: Path) -> Path:

@@ -31,7 +31,16 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 
 import great_expectations as gx
 
-from expectations import ad_performance, docs, email_performance, event, partitions, registration, tactic_result
+from expectations import (
+    ad_performance,
+    docs,
+    email_performance,
+    event,
+    partitions,
+    reconciliation,
+    registration,
+    tactic_result,
+)
 from expectations.history import History
 from expectations.people import attendance_drift, event_days, same_people
 from expectations.prepare import prepare
@@ -75,8 +84,23 @@ def make_gate(settings: Settings) -> TurnoutGate:
 
 
 def build_docs(settings: Settings) -> Path | None:
-    """Make Data Docs of what the gate has checked since the last time; returns the index page, if there is one."""
-    return docs.build(settings.home_path / "data_docs")
+    """Make Data Docs of what the gate has checked since the last time; returns the index page, if there is one.
+
+    New results are new data, so the page of claims and registrations is made anew with them, where the warehouse is
+    known.
+    """
+    folder = settings.home_path / "data_docs"
+    fresh = any(docs.pending(folder))
+    index = docs.build(folder)
+    if settings.database_url is not None and (fresh or not (folder / reconciliation.PAGE).exists()):
+        engine = create_engine(settings, pool_size=1)
+        try:
+            reconciliation.write_page(settings, engine)
+        except sa.exc.SQLAlchemyError as error:  # a page is for reading; data that is in must not fail for it
+            log.warning("reconciliation page not written", error=type(error).__name__)
+        finally:
+            engine.dispose()
+    return index
 
 
 class TurnoutGate:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from html import escape
@@ -11,6 +13,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Engine
 
+from expectations import docs
 from turnout.settings import Settings
 from turnout.warehouse.reconciliation import (
     Claim,
@@ -33,6 +36,7 @@ SHOWN_DAYS = 400
 SHOWN_EVENTS = 300
 #: The page in the installation's language; the other language's stands beside it.
 PAGE = "reconciliation.html"
+_LINK = "turnout-reconciliation"
 
 _TEXTS: dict[Language, dict[str, str]] = {
     "en": {
@@ -100,8 +104,26 @@ def write_page(settings: Settings, engine: Engine) -> Path:
         draft = folder / f".{name}.draft"
         draft.write_text(text, encoding="utf-8")
         draft.replace(folder / name)
+    _link_from_checks(folder, _TEXTS[settings.language]["title"])
     log.info("reconciliation page written", events=len(found.events))
     return folder / PAGE
+
+
+def _link_from_checks(folder: Path, title: str) -> None:
+    """Lead from the index of the checks, which Great Expectations writes, to this page."""
+    index = docs.index_of(folder)
+    if not index.exists():
+        return
+    text = index.read_text(encoding="utf-8")
+    if (mark := f'<p id="{_LINK}"') in text:
+        return
+    target = Path(os.path.relpath(folder / PAGE, index.parent)).as_posix()
+    link = f'{mark} style="padding:.6rem 1rem;margin:0"><a href="{target}">{escape(title)}</a></p>'
+    # behind the tag that opens the body, whatever its attributes are
+    linked = re.sub(r"<body[^>]*>", lambda tag: tag.group() + link, text, count=1)
+    draft = index.with_name(f".{index.name}.draft")
+    draft.write_text(linked, encoding="utf-8")
+    draft.replace(index)
 
 
 def _other(language: Language) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 
 import pytest
@@ -80,3 +81,30 @@ def test_writing_again_replaces_the_page(engine, filled):
     first = write_page(filled, engine)
     assert write_page(filled, engine) == first
     assert sorted(p.name for p in first.parent.iterdir()) == ["reconciliation.html", "reconciliation.ja.html"]
+
+
+def test_data_docs_lead_to_the_page_and_renew_it_with_new_data(engine, filled, clean):
+    from expectations.gate import build_docs, make_gate
+
+    gate = make_gate(filled)
+    for number in range(2):
+        with gate:
+            gate("event", clean("event", 5))
+        folder = filled.home_path / "data_docs"
+        index = build_docs(filled)
+        assert index is not None
+        [link] = [x for x in _links(index.read_text(encoding="utf-8")) if x.endswith(PAGE)]
+        assert (index.parent / link).resolve() == (folder / PAGE).resolve()
+        assert ("80" in _Reader((folder / PAGE).read_text()).texts) is (number == 1)
+        World(engine).ad(DAY, 1, registrations=40, line=9 + number)
+
+
+def test_a_warehouse_that_does_not_answer_does_not_stop_the_checks(settings, clean):
+    from expectations.gate import build_docs
+
+    gone = settings.model_copy(update={"database_url": "postgresql://nobody@127.0.0.1:9/gone"})
+    assert build_docs(gone) is None
+
+
+def _links(text: str) -> list[str]:
+    return re.findall(r'href="([^"]+)"', text)
