@@ -157,6 +157,8 @@ class _Splitter:
         """A block of regular text, else ``None``."""
         if "\0" in text or text.count("\r") != text.count("\r\n"):
             return None
+        if text.startswith(("\n", "\r\n")) or "\n\n" in text or "\n\r\n" in text:
+            return None  # a blank line has no cell; Arrow gives it all of them
         data = text.encode()
         if '"' in text and not (_plainly_quoted(data, self._source.delimiter) or self._all_quoted(text)):
             return None
@@ -176,7 +178,7 @@ class _Splitter:
                     column_types=dict.fromkeys(chosen, pa.string()), include_columns=chosen, strings_can_be_null=False
                 ),
             )
-        except pa.ArrowInvalid:  # rows of different widths, blank lines
+        except pa.ArrowInvalid:  # rows of different widths
             return None
         numbers = np.arange(self._row + 1, self._row + 1 + found.num_rows)
         self._row += found.num_rows

@@ -246,10 +246,7 @@ def _series(column: pa.ChunkedArray, kind: Any) -> Any:
         moved = np.full(len(texts) + 1, -1, dtype=np.int64)
         moved[used] = [-1 if texts[n] is None else place[texts[n]] for n in used]
         return pd.Categorical.from_codes(moved[at], pd.Index(known, dtype=object))
-    if pa.types.is_integer(column.type) and column.null_count:
-        missing = column.is_null().to_numpy()
-        return pd.arrays.IntegerArray(pc.fill_null(column, 0).to_numpy().copy(), missing)
-    return column.to_pandas()
+    return column.to_pandas()  # whole numbers with unknown ones among them as floats
 
 
 # --- campaigns --------------------------------------------------------------------------------------------------------

@@ -529,7 +529,7 @@ def _rejected_value(values: Mapping[str, Any], rejected: RejectedRow) -> str | N
     if rejected.value is None:
         return None
     given = values.get(rejected.column) if rejected.column is not None else None
-    return scrub(_plain(given) if isinstance(given, Decimal) else str(rejected.value))[:200]
+    return scrub(_plain(given) if isinstance(given, Decimal | int) else str(rejected.value))[:200]
 
 
 #: Columns that say nothing of the row itself.
