@@ -155,12 +155,8 @@ class _Splitter:
 
     def _regular(self, text: str) -> CellBlock | None:
         """A block of regular text, else ``None``."""
-        if "\0" in text or text.count("\r") != text.count("\r\n"):
-            return None
-        if text.startswith(("\n", "\r\n")) or "\n\n" in text or "\n\r\n" in text:
-            return None  # a blank line has no cell; Arrow gives it all of them
         data = text.encode()
-        if '"' in text and not (_plainly_quoted(data, self._source.delimiter) or self._all_quoted(text)):
+        if not self._is_regular(text, data):
             return None
         first = next(csv.reader([text[: text.find("\n") + 1] or text], delimiter=self._source.delimiter))
         if len(first) < 2:
@@ -185,7 +181,15 @@ class _Splitter:
         columns = {int(name): _whole(found[name]) for name in chosen}
         return CellBlock(numbers, columns, len(first), [])
 
-    def _all_quoted(self, text: str) -> bool:
+    def _is_regular(self, text: str, data: bytes) -> bool:
+        """Whether Arrow and :mod:`csv` agree on the text, but for rows of different widths, which Arrow refuses."""
+        # a blank line has no cell, but Arrow gives it all of them; and it drops a mark of byte order
+        if text.startswith(("\n", "\r\n", "\ufeff")) or "\n\n" in text or "\n\r\n" in text:
+            return False
+        if "\0" in text or text.count("\r") != text.count("\r\n"):
+            return False
+        if '"' not in text or _plainly_quoted(data, self._source.delimiter):
+            return True
         return '"' not in self._quoted.sub("", text)
 
 
