@@ -181,7 +181,7 @@ def _check_value(value: Any) -> None:
     number: Any = value.amount if isinstance(value, values.Amount) else value
     if isinstance(number, Decimal | int) and not isinstance(number, bool):
         assert Decimal(number).is_finite()
-        assert abs(number) < values.LIMIT
+        assert abs(Decimal(number)) < values.LIMIT
     elif isinstance(number, date) and not isinstance(number, datetime):
         assert values.FIRST_DAY <= number <= date(_TODAY.year + values.YEARS_AHEAD, 12, 31)
 
@@ -573,7 +573,9 @@ def _check_staged(
         kept = 0
         for name in rows.tables:
             if wh.metadata.tables[f"{wh.SCHEMA}.{name}"] in wh.FACT_TABLES:
-                kept += sum(part.num_rows for part in rows.days_of(name))
+                for part in rows.days_of(name):
+                    kept += part.num_rows
+                    _check_alike(part.to_pylist(), outcomes)
             else:
                 kept += sum(len(batch.rows) for batch in rows.batches(name))
         rejected = len(list(rows.rejected()))
@@ -583,6 +585,23 @@ def _check_staged(
             assert report.rows_total == sum(isinstance(o, Total) for o in outcomes)
             assert report.rows_blank == sum(isinstance(o, Blank) for o in outcomes)
             assert rejected >= sum(isinstance(o, Rejected) for o in outcomes)
+
+
+_SIX_PLACES = Decimal("0.000001")
+
+
+def _check_alike(staged: Sequence[Mapping[str, Any]], outcomes: Sequence[Outcome]) -> None:
+    """What was staged of a row, maybe read in a block, is what reading that row alone gave."""
+    by_row = {o.row: o.values for o in outcomes if isinstance(o, Record)}
+    for row in staged:
+        alone = by_row[row["source_row"]]
+        for name, value in alone.items():
+            other = row.get(name)
+            if isinstance(value, Decimal):
+                assert other is not None, (name, value)
+                assert Decimal(other) == value.quantize(_SIX_PLACES), (name, value, other)
+            elif not isinstance(value, datetime | dict | list):
+                assert other == value, (name, value, other)
 
 
 # --- mapping files and headers.yaml -----------------------------------------------------------------------------------
