@@ -175,8 +175,8 @@ def _ad_row(
         **provenance(source, account), "date": day, "line": 0, "period_end": day,
         "campaign_id": f"{account}-{campaign}", "campaign_name": f"{what} {campaign}", "ad_group": None,
         "ad_name": f"ad {ad}", "impressions": impressions, "clicks": clicks, "spend": spend, "currency": currency,
-        "spend_base": spend * rate, "base_currency": "JPY", "fx_rate": rate, "fx_date": date(2026, 1, 1), "conversions": conversions, "registrations": None, "leads": None,
-        "is_partial": False,
+        "spend_base": spend * rate, "base_currency": "JPY", "fx_rate": rate, "fx_date": date(2026, 1, 1),
+        "conversions": conversions, "registrations": None, "leads": None, "is_partial": False,
     }  # fmt: skip
 
 

@@ -35,13 +35,19 @@ def report_task_failure(context: Context) -> None:
 
 
 def report_run_failure(context: Context) -> None:
-    """Tell the team once per failed run, not once per task."""
+    """Tell the team once per failed run, not once per task: of the night's runs in the morning's message, with
+    everything else that matters; of others, and where the warehouse does not answer, at once."""
     from turnout.alerts import send_alert
+    from turnout.nightly_report import note_failure
 
-    run = context.get("dag_run")
+    run, settings = context.get("dag_run"), load_settings()
     dag_id = getattr(context.get("dag"), "dag_id", None) or getattr(run, "dag_id", "?")
     run_id = getattr(run, "run_id", None) or context.get("run_id")
-    send_alert(load_settings(), f"Turnout: {dag_id} failed", f"Run {run_id}: {context.get('reason', 'see its log')}")
+    title, text = f"Turnout: {dag_id} failed", f"Run {run_id}: {context.get('reason', 'see its log')}"
+    kind = getattr(run, "run_type", None)
+    of_the_night = str(getattr(kind, "value", kind)) in {"scheduled", "asset_triggered"} and dag_id != "nightly_report"
+    if not (of_the_night and note_failure(settings, title, text, str(run_id))):
+        send_alert(settings, title, text)
 
 
 def task_defaults(limit: timedelta) -> dict[str, Any]:

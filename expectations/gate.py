@@ -137,7 +137,14 @@ class TurnoutGate:
         self.__dict__.pop("_accepted", None)
 
     def write_docs(self) -> Path | None:
-        """:func:`build_docs` for this gate's installation."""
+        """:func:`build_docs` for this gate's installation, with the page of claims beside registrations."""
+        if self._knows and any(pending(self._settings)):
+            from expectations.reconciliation import write_page
+
+            try:
+                write_page(self._settings, self._engine)
+            except sa.exc.SQLAlchemyError as error:  # the other pages are worth having without it
+                log.warning("reconciliation page not written", error=type(error).__name__)
         return build_docs(self._settings)
 
     def __call__(self, table: str, frame: pd.DataFrame) -> GateDecision:
@@ -258,11 +265,15 @@ class TurnoutGate:
     def _engine(self) -> sa.Engine:
         return create_engine(self._settings, pool_size=1)
 
+    @property
+    def _folder(self) -> Path:
+        return self._settings.home_path / "data_docs"
+
     def _keep(self, table: str, frame: pd.DataFrame, results: list[Any], decision: GateDecision) -> None:
         run = str(frame["run_id"].iloc[0]) if "run_id" in frame else self._started.strftime("%Y%m%dT%H%M%S")
         source = str(frame["source"].iloc[0]) if "source" in frame else ""
         with contextlib.suppress(OSError):  # a full disk must not keep good data out
-            docs.keep(self._settings.home_path / "data_docs", run, table, source, results, docs.facts(decision))
+            docs.keep(self._folder, run, table, source, results, docs.facts(decision), self._settings.zone)
 
 
 def _context() -> Any:

@@ -102,7 +102,14 @@ class Settings(BaseSettings):
     sendgrid: SendGridCredentials | None = None
 
     # --- alerts ------------------------------------------------------------------------------------------------
-    slack_webhook_url: SecretStr | None = Field(default=None, description="Where a failed nightly run is reported.")
+    slack_webhook_url: SecretStr | None = Field(default=None, description="Where each night's message is posted.")
+    smtp_url: SecretStr | None = Field(
+        default=None, description="Mail server: smtp://user:password@host:587 (STARTTLS) or smtps://…:465."
+    )
+    alert_from: str = Field(default="turnout@localhost", description="Sender of the night's message.")
+    alert_to: str = Field(default="", description="Recipients of the night's message, separated by commas.")
+    alert_when_quiet: bool = Field(default=False, description="Send the night's message also when all is well.")
+    docs_url: str | None = Field(default=None, description="Where people open Data Docs, e.g. https://…/data_docs/.")
 
     # --- training ----------------------------------------------------------------------------------------------
     random_seed: int = 20261125
@@ -123,6 +130,8 @@ class Settings(BaseSettings):
                 raise ValueError(f"TURNOUT_{name.upper()} must be a postgresql:// URL")
         if self.redis_url and not self.redis_url.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("TURNOUT_REDIS_URL must start with redis://, rediss:// or unix://")
+        if self.smtp_url is not None and not self.smtp_url.get_secret_value().startswith(("smtp://", "smtps://")):
+            raise ValueError("TURNOUT_SMTP_URL must start with smtp:// or smtps://")
         if self.currency not in self.fx_rates:
             raise ValueError(f"TURNOUT_FX_RATES has no rate for TURNOUT_CURRENCY={self.currency}; add one")
         return self
@@ -148,6 +157,11 @@ class Settings(BaseSettings):
             return nested
         digest = hashlib.sha256(str(self.home_path).encode()).hexdigest()[:12]
         return Path(tempfile.gettempdir()) / f"turnout-{os.getuid()}-{digest}"
+
+    @cached_property
+    def mail_recipients(self) -> tuple[str, ...]:
+        """The addresses of ``alert_to``."""
+        return tuple(address.strip() for address in self.alert_to.split(",") if address.strip())
 
     @cached_property
     def zone(self) -> ZoneInfo:

@@ -72,10 +72,11 @@ def bag(tmp_path_factory) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_the_five_dags_load_without_an_error(bag):
+def test_the_six_dags_load_without_an_error(bag):
     assert bag["errors"] == {}
     assert set(bag["dags"]) == {
-        "ingest_performance", "refresh_features", "nightly_retrain", "backfill_history", "check_sources",
+        "ingest_performance", "refresh_features", "nightly_retrain", "nightly_report", "backfill_history",
+        "check_sources",
     }  # fmt: skip
 
 
@@ -105,7 +106,9 @@ def test_each_task_retries_with_back_off_and_ends_in_time(bag):
 
 
 def test_the_night_starts_in_local_time_and_has_intervals_of_a_day(bag):
-    for dag_id, cron in (("ingest_performance", "0 2 * * *"), ("nightly_retrain", "0 3 * * *")):
+    for dag_id, cron in (
+        ("ingest_performance", "0 2 * * *"), ("nightly_retrain", "0 3 * * *"), ("nightly_report", "30 6 * * *"),
+    ):  # fmt: skip
         dag = bag["dags"][dag_id]
         assert (dag["schedule"], dag["cron"], dag["zone"]) == ("CronDataIntervalTimetable", cron, "Asia/Tokyo")
     assert {bag["dags"][by_hand]["schedule"] for by_hand in ("backfill_history", "check_sources")} == {"NullTimetable"}

@@ -105,8 +105,9 @@ def test_data_docs_are_written_once_per_run_and_kept(own, clean):
     assert index is not None
     assert "ad_performance" in index.read_text(encoding="utf-8")
     front = settings.home_path / "data_docs" / "index.html"
-    target = front.read_text(encoding="utf-8").split("url=")[1].split('"')[0]
-    assert (front.parent / target) == index
+    page = front.read_text(encoding="utf-8")
+    assert f'href="{index.relative_to(front.parent).as_posix()}"' in page
+    assert "<td>ad_performance</td>" in page
     first = _pages(index)
     assert len(first) == 3  # events, and rows and days of ads
 
@@ -116,8 +117,11 @@ def test_data_docs_are_written_once_per_run_and_kept(own, clean):
     build_docs(settings)
     new = set(_pages(index)) - set(first)
     assert len(new) == 1
-    page = new.pop().read_text(encoding="utf-8")
-    assert "somewhere" in page
+    assert "somewhere" in new.pop().read_text(encoding="utf-8")
+    page = front.read_text(encoding="utf-8")
+    assert "unknown_format" in page
+    # one night: ten events of two sheets, and the row that was refused
+    assert '<td class="n">10</td><td class="n bad">1</td>' in page
 
 
 def test_a_build_killed_before_its_end_is_made_up_for(own, clean):
@@ -140,3 +144,31 @@ def test_old_results_and_their_pages_go(own, clean, monkeypatch):
     own("event", clean("event", 2))
     own.write_docs()
     assert len(_pages(index)) == 3
+
+
+def test_extra_pages_are_linked_from_the_front_page(own, clean):
+    folder = own._settings.home_path / "data_docs"
+    with own:
+        own("event", clean("event", 2))
+    page = docs.add_page(folder, "claims", "Claims & registrations", "<h1>Claims</h1>")
+    front = (folder / "index.html").read_text(encoding="utf-8")
+    assert page.name in front
+    assert "Claims &amp; registrations" in front
+    own("event", clean("event", 2))
+    own.write_docs()
+    assert page.name in (folder / "index.html").read_text(encoding="utf-8")
+    with pytest.raises(ValueError, match="no name of a page"):
+        docs.add_page(folder, "../claims", "x", "x")
+
+
+def test_the_front_page_forgets_nights_long_past(own, clean, monkeypatch):
+    monkeypatch.setattr(docs, "KEPT_NIGHTS", 1)
+    folder = own._settings.home_path / "data_docs"
+    with own:
+        own("event", clean("event", 2))
+    log = folder / "checked.jsonl"
+    entry = json.loads(log.read_text(encoding="utf-8").splitlines()[0])
+    log.write_text(json.dumps(entry | {"name": "old", "at": "2020-01-01T00:00:00", "day": "2020-01-01"}) + "\n{half a li", encoding="utf-8")
+    own("event", clean("event", 2))
+    own.write_docs()
+    assert "2020-01-01" not in (folder / "index.html").read_text(encoding="utf-8")

@@ -71,7 +71,7 @@ def test_a_usual_day_passes(settings, history):
 
 def _times(frame: pd.DataFrame, factor: int) -> pd.DataFrame:
     """A day on which everything is so many times more: no price tells."""
-    columns = ("impressions", "clicks", "spend", "spend_base")
+    columns = ("impressions", "clicks", "spend", "spend_base", "conversions")
     return frame.assign(**{name: pd.Series([v * factor for v in frame[name]], dtype=object) for name in columns})
 
 

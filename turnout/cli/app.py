@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from turnout.cli import data, mapping, models, plans, reconcile, run, sources
+from turnout.cli import data, mapping, models, plans, quality, reconcile, run, sources
 from turnout.logs import configure
 
 app = typer.Typer(
@@ -34,3 +34,4 @@ mapping.register(app)
 reconcile.register(app)
 models.register(app)
 plans.register(app)
+quality.register(app)

@@ -17,7 +17,7 @@ from turnout.settings import Settings
 log = structlog.get_logger(__name__)
 
 #: DAGs with a schedule: what ``turnout up`` sets going.
-SCHEDULED = ("ingest_performance", "refresh_features", "nightly_retrain")
+SCHEDULED = ("ingest_performance", "refresh_features", "nightly_retrain", "nightly_report")
 
 #: Airflow's own names of its parts, where they differ from the command's.
 _HEALTH_KEYS = {"api-server": "metadatabase", "dag-processor": "dag_processor"}

@@ -1,0 +1,319 @@
+"""One message a night: complete, ranked, never twice."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+import sqlalchemy as sa
+
+from turnout.alerts import NotDelivered
+from turnout.freshness import stale_accounts
+from turnout.nightly_report import gather, note_failure, render, send_nightly_report
+from turnout.settings import Settings
+from turnout.warehouse import tables as wh
+from turnout.warehouse.load import replace_partitions, upsert
+
+MORNING = date(2026, 11, 25)
+#: Two o'clock in Tokyo.
+NIGHT = datetime(2026, 11, 24, 17, tzinfo=UTC)
+RUN = UUID(int=11)
+
+
+@pytest.fixture(autouse=True)
+def _no_registry(monkeypatch):
+    """The tests of a worker share a registry that other tests fill."""
+    monkeypatch.setattr("turnout.registry.client", lambda settings: (_ for _ in ()).throw(OSError("away")))
+
+
+@pytest.fixture
+def slack():
+    received: list[dict] = []
+    answer = [200]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(answer[0])
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/hook", received, answer
+    server.shutdown()
+
+
+def _with(settings: Settings, **more: Any) -> Settings:
+    return settings.model_copy(update=more)
+
+
+def _run(engine, organisation: str, status: str = "succeeded", error: str | None = None, at: datetime = NIGHT) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.insert(wh.ingest_run).values(
+            run_id=RUN if status == "succeeded" else uuid4(), organisation=organisation, started_at=at, status=status,
+            error=error, trigger="airflow", code_version="1",
+        ))  # fmt: skip
+
+
+def _validated(engine, organisation: str, failures: list[dict], *, account: str = "a1", at: datetime = NIGHT) -> None:
+    stopped = any("stopped" in failure for failure in failures)
+    with engine.begin() as connection:
+        upsert(connection, wh.validation, [{
+            "organisation": organisation, "validation_id": f"v-{account}-{at}", "run_id": RUN,
+            "table_name": "ad_performance", "source": "google_ads", "account": account,
+            "status": "stopped" if stopped else "warned", "rows_checked": 10, "rows_rejected": 0,
+            "failures": failures, "checked_at": at,
+        }])  # fmt: skip
+
+
+def _warning(code: str, *days: str, spend: float = 0.0, account: str = "a1") -> dict:
+    return {
+        "code": code, "severity": "warning", "failed": len(days), "checked": 30, "examples": [f"{code} in words"],
+        "spend": spend, "registrations": 0.0, "places": [["google_ads", account, day] for day in days],
+    }  # fmt: skip
+
+
+def _stop(code: str, day: str, account: str = "a1") -> dict:
+    return {"stopped": day, "account": account, "code": code, "reason": f"{code} in words"}
+
+
+def test_a_night_without_anything_is_quiet(settings, engine):
+    report = gather(settings, engine, MORNING)
+    assert report.is_quiet
+    assert (report.runs, report.files, report.rows_loaded) == (0, 0, 0)
+    assert render(report, settings)[0] == "Turnout 2026-11-25: all fine"
+
+
+def test_what_matters_is_gathered_and_ranked(settings, engine):
+    organisation = settings.organisation
+    _run(engine, organisation)
+    _run(engine, organisation, "failed", "OperationalError: the disk is full")
+    stake = {"code": "amount_scale", "severity": "critical", "failed": 1, "checked": 30, "spend": 5_000_000.0}
+    _validated(engine, organisation, [_stop("amount_scale", "2026-11-23"), stake, _warning("spend_jump", "2026-11-23")])
+    _validated(engine, organisation, [_stop("days_gone", "2026-11-20", "a2")], account="a2")
+    with engine.begin() as connection:
+        for n in range(3):
+            upsert(connection, wh.quarantine, [{
+                "organisation": organisation, "quarantine_id": f"q{n}", "run_id": RUN, "source": "meta_ads",
+                "table_name": "ad_performance", "file": "/inbox/meta.csv", "reason_code": "out_of_range",
+                "reason": "clicks is -1", "record": {"spend": "1500.5"}, "created_at": NIGHT,
+            }])  # fmt: skip
+        upsert(connection, wh.quarantine, [{
+            "organisation": organisation, "quarantine_id": "away", "run_id": RUN, "source": "linkedin_ads",
+            "table_name": None, "file": "api/linkedin_ads/512", "reason_code": "access_denied",
+            "reason": "the token has expired; log in again", "created_at": NIGHT - timedelta(days=9),
+        }])  # fmt: skip
+    report = gather(settings, engine, MORNING)
+    assert [(f.kind, f.code, f.places) for f in report.findings] == [
+        ("failed", "run_failed", 1), ("failed", "access_denied", 1), ("stopped", "amount_scale", 1),
+        ("stopped", "days_gone", 1), ("quarantine", "out_of_range", 3), ("warning", "spend_jump", 1),
+    ]  # fmt: skip
+    assert report.failed_runs == 1
+    title, text = render(report, settings)
+    assert title == "Turnout 2026-11-25: 4 to act on, 2 to know"
+    assert "STOPPED google_ads a1: amounts are in another unit" in text
+    assert "[5,000,000 JPY]" in text
+    assert "meta.csv: clicks is -1 [3 places, 4,502 JPY]" in text
+    assert "linkedin_ads 512: the platform denies access – the token has expired" in text
+
+
+def test_the_message_speaks_japanese(settings, engine):
+    _validated(engine, settings.organisation, [_stop("currency_changed", "None")])
+    title, text = render(gather(settings, engine, MORNING), _with(settings, language="ja"))
+    assert title == "Turnout 2026-11-25：要対応 1 件、確認 0 件"
+    assert "【停止】 google_ads a1: 通貨が変わった" in text
+
+
+def test_only_this_night_counts(settings, engine):
+    _validated(engine, settings.organisation, [_stop("days_gone", "2026-11-20")], at=NIGHT - timedelta(days=1))
+    _run(engine, settings.organisation, "failed", "x", at=NIGHT + timedelta(days=1))
+    assert gather(settings, engine, MORNING).is_quiet
+
+
+def test_another_organisations_night_is_not_told(settings, engine):
+    _validated(engine, "somebody-else", [_stop("days_gone", "2026-11-20")])
+    assert gather(settings, engine, MORNING).is_quiet
+
+
+def test_a_long_list_is_cut(settings, engine):
+    for n in range(12):
+        _validated(engine, settings.organisation, [_stop("days_gone", "2026-11-20", f"a{n}")], account=f"a{n}")
+    text = render(gather(settings, engine, MORNING), settings)[1]
+    assert text.count("STOPPED") == 8
+    assert "… and 4 more" in text
+
+
+def test_it_is_sent_once_and_again_only_with_something_new(settings, engine, slack):
+    url, received, _ = slack
+    settings = _with(settings, slack_webhook_url=_secret(url))
+    _validated(engine, settings.organisation, [_stop("days_gone", "2026-11-20")])
+    assert send_nightly_report(settings, MORNING).channels == ["slack"]
+    again = send_nightly_report(settings, MORNING)
+    assert (again.channels, again.reason) == ([], "already sent")
+    _validated(engine, settings.organisation, [_stop("amount_scale", "2026-11-20", "a9")], account="a9")
+    assert send_nightly_report(settings, MORNING).channels == ["slack"]
+    assert send_nightly_report(settings, MORNING).channels == []
+    assert [m["text"].startswith("*Update – Turnout") for m in received] == [False, True]
+    assert send_nightly_report(settings, MORNING, force=True).channels == ["slack"]
+
+
+def _secret(text: str):
+    from pydantic import SecretStr
+
+    return SecretStr(text)
+
+
+def test_two_processes_send_one_message(settings, engine, slack):
+    url, received, _ = slack
+    settings = _with(settings, slack_webhook_url=_secret(url))
+    _validated(engine, settings.organisation, [_stop("days_gone", "2026-11-20")])
+    with ThreadPoolExecutor(4) as pool:
+        sent = list(pool.map(lambda _: send_nightly_report(settings, MORNING).channels, range(4)))
+    assert sorted(sent) == [[], [], [], ["slack"]]
+    assert len(received) == 1
+
+
+def test_a_quiet_night_says_nothing_unless_asked_to(settings, engine, slack):
+    url, received, _ = slack
+    settings = _with(settings, slack_webhook_url=_secret(url))
+    assert send_nightly_report(settings, MORNING).reason == "a quiet night"
+    assert received == []
+    assert send_nightly_report(_with(settings, alert_when_quiet=True), MORNING).channels == ["slack"]
+    assert send_nightly_report(_with(settings, alert_when_quiet=True), MORNING).channels == []
+    assert "all fine" in received[0]["text"]
+
+
+def test_a_channel_that_failed_is_tried_again_and_the_other_is_not(settings, engine, slack):
+    from tests.turnout.smtp_sink import Sink
+
+    url, received, answer = slack
+    sink = Sink()
+    try:
+        settings = _with(
+            settings, slack_webhook_url=_secret(url), smtp_url=_secret(f"smtp://127.0.0.1:{sink.port}"),
+            alert_to="ops@example.jp",
+        )  # fmt: skip
+        settings.__dict__.pop("mail_recipients", None)
+        _validated(engine, settings.organisation, [_stop("days_gone", "2026-11-20")])
+        answer[0] = 503
+        with pytest.raises(NotDelivered, match="slack answered 503"):
+            send_nightly_report(settings, MORNING)
+        assert (len(received), len(sink.messages)) == (1, 1)
+        answer[0] = 200
+        assert send_nightly_report(settings, MORNING).channels == ["slack"]
+        assert (len(received), len(sink.messages)) == (2, 1)
+    finally:
+        sink.stop()
+
+
+def test_without_a_channel_nothing_is_taken_for_told(settings, engine, slack):
+    _validated(engine, settings.organisation, [_warning("spend_jump", "2026-11-23")])
+    assert "no channel is set up" in send_nightly_report(settings, MORNING).reason
+    _validated(engine, settings.organisation, [_warning("spend_jump", "2026-11-23")], at=NIGHT + timedelta(days=1))
+    assert not gather(settings, engine, MORNING + timedelta(days=1)).is_quiet
+
+
+def test_a_warning_is_told_once_and_a_stop_as_long_as_it_lasts(settings, engine, slack):
+    settings = _with(settings, slack_webhook_url=_secret(slack[0]))
+    tomorrow, later = MORNING + timedelta(days=1), NIGHT + timedelta(days=1)
+    said = [_stop("days_gone", "2026-11-20"), _warning("spend_jump", "2026-11-22", "2026-11-23")]
+    _validated(engine, settings.organisation, said)
+    send_nightly_report(settings, MORNING)
+    # the look-back window reads the same days again, and one more
+    said = [_stop("days_gone", "2026-11-20"), _warning("spend_jump", "2026-11-22", "2026-11-23", "2026-11-24")]
+    _validated(engine, settings.organisation, said, at=later)
+    found = gather(settings, engine, tomorrow).findings
+    assert [(f.kind, f.places) for f in found] == [("stopped", 1), ("warning", 1)]
+    _validated(engine, settings.organisation, [_warning("spend_jump", "2026-11-22", "2026-11-23")], at=later)
+    report = gather(settings, engine, tomorrow)
+    assert (report.findings, report.told_before) == ([], 1)
+
+
+def test_a_failed_run_waits_for_the_morning_and_counts_once(settings, engine):
+    for _ in range(2):
+        assert note_failure(settings, "Turnout: nightly_retrain failed", "Run x: see its log", "x")
+    with engine.begin() as connection:
+        connection.execute(sa.update(wh.incident).values(occurred_at=NIGHT))
+    found = gather(settings, engine, MORNING).findings
+    assert [(f.kind, f.code) for f in found] == [("failed", "pipeline_failed")]
+    assert "nightly_retrain failed: Run x" in found[0].detail
+
+
+def test_a_warehouse_that_is_away_cannot_keep_a_failure(tmp_path):
+    away = Settings(home=tmp_path, database_url="postgresql://nobody@127.0.0.1:9/turnout")
+    assert not note_failure(away, "title", "text", "run")
+    assert not note_failure(Settings(home=tmp_path), "title", "text", "run")
+
+
+def _ads(engine, organisation: str, account: str, days: list[date], campaign: str = "c1") -> None:
+    import pandas as pd
+
+    rows = [
+        {
+            "organisation": organisation, "source": "google_ads", "account": account, "account_time_zone": "Asia/Tokyo",
+            "fetched_at": NIGHT, "run_id": RUN, "date": day, "period_end": day, "campaign_id": campaign,
+            "campaign_name": f"集客 {campaign}", "impressions": 100, "clicks": 3, "spend": Decimal(1000),
+            "currency": "JPY", "spend_base": Decimal(1000), "base_currency": "JPY", "fx_rate": Decimal(1),
+            "fx_date": day,
+        }
+        for day in days
+    ]  # fmt: skip
+    with engine.begin() as connection:
+        replace_partitions(connection, wh.ad_performance, pd.DataFrame(rows, dtype=object))
+
+
+def _days(*ago: int) -> list[date]:
+    return [MORNING - timedelta(days=n) for n in ago]
+
+
+def test_accounts_that_are_late_for_their_rhythm_are_told(settings, engine):
+    organisation = settings.organisation
+    _ads(engine, organisation, "daily, on time", _days(*range(1, 60)))
+    _ads(engine, organisation, "daily, late", _days(*range(5, 60)))
+    _ads(engine, organisation, "with pauses", _days(*[n for n in range(8, 90) if n % 21 < 13]))
+    _ads(engine, organisation, "new", _days(*range(6, 10)))
+    _ads(engine, organisation, "ended", _days(*range(70, 110)))
+    with engine.connect() as connection:
+        late = stale_accounts(connection, organisation, MORNING)
+    assert [(one.account, one.age, one.newest) for one in late] == [("daily, late", 5, MORNING - timedelta(days=5))]
+    finding = next(f for f in gather(settings, engine, MORNING).findings if f.kind == "stale")
+    assert finding.account == "daily, late"
+
+
+def test_a_platform_that_answered_says_itself_that_there_is_nothing(settings, engine):
+    _ads(engine, settings.organisation, "512", _days(*range(5, 60)))
+    with engine.begin() as connection:
+        upsert(connection, wh.ingest_file, [{
+            "organisation": settings.organisation, "file_id": "f", "run_id": RUN, "name": "google_ads/512",
+            "path": "api/google_ads/512", "content_sha256": "x", "source": "google_ads", "layout": "google_ads.api",
+            "table_name": "ad_performance", "rows_read": 0, "rows_loaded": 0, "rows_quarantined": 0, "rows_total": 0,
+            "rows_blank": 0, "first_date": MORNING - timedelta(days=30), "last_date": MORNING, "totals": {},
+            "loaded_at": NIGHT,
+        }])  # fmt: skip
+    with engine.connect() as connection:
+        assert stale_accounts(connection, settings.organisation, MORNING) == []
+
+
+def test_campaigns_without_an_event_are_told_once_with_their_money(settings, engine, slack):
+    settings = _with(settings, slack_webhook_url=_secret(slack[0]))
+    _ads(engine, settings.organisation, "a1", _days(1, 2, 3))
+    with engine.begin() as connection:
+        upsert(connection, wh.campaign, [{
+            "organisation": settings.organisation, "source": "google_ads", "account": "a1", "campaign_id": "c1",
+            "name": "集客 c1", "fetched_at": NIGHT, "run_id": RUN, "mapped_by": "unmapped",
+        }])  # fmt: skip
+    (finding,) = gather(settings, engine, MORNING).findings
+    assert (finding.kind, finding.detail, finding.spend) == ("unmapped", "集客 c1", 3000.0)
+    send_nightly_report(settings, MORNING)
+    tomorrow = gather(settings, engine, MORNING + timedelta(days=1))
+    assert (tomorrow.findings, tomorrow.told_before) == ([], 1)
