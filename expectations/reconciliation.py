@@ -140,7 +140,7 @@ def _page(found: Reconciliation, language: Language, other: str, made: datetime)
         _summary(events, t, language) if events else f"<p>{t['nothing']}</p>",
         *(_event(event, t, language) for event in events),
         _unmapped(found, t),
-        _overlaps(found.overlaps, t),
+        _overlaps([o for o in found.overlaps if o.is_suspect], t),
     ]
     return (
         f'<!doctype html><html lang="{language}"><head><meta charset="utf-8"><title>{t["title"]}</title>'

@@ -259,6 +259,14 @@ def test_two_campaigns_of_one_name_with_other_figures_are_no_double(world):
     both(world, 3, spend=(100, 250))
     [overlap] = compare(world).overlaps
     assert (overlap.days, overlap.same_days, overlap.is_double, overlap.spend_twice) == (3, 0, False, None)
+    assert not overlap.is_suspect
+
+
+def test_one_id_in_two_accounts_is_suspect_whatever_the_figures(world):
+    world.event()
+    both(world, 3, spend=(100, 250), ids=("77", "77"))
+    [overlap] = compare(world).overlaps
+    assert (overlap.is_suspect, overlap.is_double) == (True, False)
 
 
 def test_a_period_report_beside_days_is_recognised_by_its_sum(world):

@@ -114,6 +114,7 @@ def print_overlaps(overlaps: Sequence[Any]) -> None:
     """Warn of campaigns that two accounts of one source report."""
     from turnout.warehouse.reconciliation import figure
 
+    overlaps = [o for o in overlaps if o.is_suspect]
     for overlap in overlaps[:20]:
         a, b = (f"“{name}”" if name else "(none)" for name in (overlap.account_a, overlap.account_b))
         if overlap.is_double:
@@ -122,7 +123,7 @@ def print_overlaps(overlaps: Sequence[Any]) -> None:
                 f"({figure(overlap.spend_twice)} counted double). Read the export with --account, or take it out"
             )
         else:
-            said = f"on {overlap.days} days with other figures: two campaigns of one name, or one account's part"
+            said = f"on {overlap.days} days, {overlap.same_days} of them with the same figures: is it one campaign?"
         err.print(
             f"[yellow]warning:[/] {overlap.source}: accounts {escape(a)} and {escape(b)} both report "
             f"“{escape(overlap.name)}” {said}",

@@ -87,7 +87,7 @@ def _plain(result: Any, language: Any) -> dict[str, Any]:
         for remark, said in zip(event.remarks, shown["remarks"], strict=True):
             said["text"] = words(remark, language)
     for overlap, shown in zip(result.overlaps, plain["overlaps"], strict=True):
-        shown["is_double"] = overlap.is_double
+        shown |= {"is_double": overlap.is_double, "is_suspect": overlap.is_suspect}
     return plain
 
 

@@ -112,10 +112,9 @@ RESULT_FAULTS = (
 GOOGLE_FAULTS = (
     Spoiler(
         "total_row",
-        total(
-            {0: "合計: すべてのキャンペーン", 1: " --", 2: "9,999", 3: "99,999", 5: "JPY", 7: "9999999", 8: "999.00"}
-        ),
+        total({0: "合計: すべてのキャンペーン", 1: " --", 5: "JPY"}),
         adds=True,
+        sums={2: ",.0f", 3: ",.0f", 7: ".0f", 8: ",.2f"},
     ),
     Spoiler("blank_row", total({}), adds=True),
     Spoiler("text_in_number", put(7, "#REF!")),
@@ -132,7 +131,7 @@ META_FAULTS = (
     Spoiler("clicks_over_impressions", put(16, "99999999")),
 )
 LINKEDIN_FAULTS = (
-    Spoiler("total_row", total({0: "Total", 5: "9,999.99", 6: "99999", 7: "999", 11: "99"}, keep=(1,)), adds=True),
+    Spoiler("total_row", total({0: "Total"}, keep=(1,)), adds=True, sums={5: ",.2f", 6: ".0f", 7: ".0f", 11: ".0f"}),
     Spoiler("blank_row", total({}), adds=True),
     Spoiler("text_in_number", put(5, "see invoice")),
     Spoiler("negative_cost", put(5, "-120.00")),
@@ -422,8 +421,9 @@ class Exporter:
                     int(clicks[number]) or "",
                 ])  # fmt: skip
         # Meta's own row of sums covers the whole period and names no campaign
-        sums = {0: str(month.first), 1: str(month.last), 9: "99999", 10: "999999", 13: "9999999", 16: "9999"}
-        faults = (Spoiler("total_row", total(sums), adds=True), *META_FAULTS)
+        period = total({0: str(month.first), 1: str(month.last)})
+        sums = {9: ".0f", 10: ".0f", 13: ".0f", 16: ".0f"}
+        faults = (Spoiler("total_row", period, adds=True, sums=sums), *META_FAULTS)
         spoilt = self._spoil_month(rows, faults, month, first_row=2, name=2)
         return _csv([META_HEADERS, *spoilt], "utf-8-sig")
 

@@ -30,11 +30,13 @@ class Spoiler:
         kind: what it is.
         make: the faulty row, from a good one.
         adds: the row stands beside the good one instead of in its place.
+        sums: columns that hold the sum over all good rows, as a platform's own total row does → how it is written.
     """
 
     kind: str
     make: Fault
     adds: bool = False
+    sums: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,13 @@ def garble(text: str) -> str:
     return text.encode("utf-8").decode("cp1252", errors="replace").replace("\ufffd", "")
 
 
+def _with_sums(row: Row, sums: Mapping[int, str], rows: Sequence[Row]) -> Row:
+    for column, written in sums.items():
+        figures = (str(other[column] or 0).replace(",", "") for other in rows)
+        row = put(column, format(sum(map(float, figures)), written))(row)
+    return row
+
+
 def spoil(
     rows: Sequence[Row],
     spoilers: Sequence[Spoiler],
@@ -130,7 +139,7 @@ def spoil(
         if spoiler.adds:
             result.append(row)
             log.rows += 1
-        result.append(spoiler.make(row))
+        result.append(_with_sums(spoiler.make(row), spoiler.sums, rows))
         log.faults.append(
             MessyRow(file, first_row + len(result) - 1, spoiler.kind, loses=not spoiler.adds, key=key(row))
         )

@@ -133,6 +133,15 @@ class Overlap:
         """Whether the figures agree on so many days that it must be one campaign, read twice."""
         return (self.same_days >= 2 and self.same_days * 2 >= self.days) or 0 < self.same_days == self.days
 
+    @property
+    def is_suspect(self) -> bool:
+        """Whether it may be one campaign: the platform gives it one id, or some days' figures agree.
+
+        Keys made of a name (``cmp_…``) are no id: two accounts may each have a campaign of one name.
+        """
+        one_id = self.campaign_a == self.campaign_b and not self.campaign_a.startswith("cmp_")
+        return self.same_days > 0 or one_id
+
 
 @dataclass(frozen=True)
 class Unmapped:
