@@ -171,6 +171,8 @@ def check_cell(cell: Any, mark: Any, order: Any) -> None:
     dates.decide("de")
     if isinstance(cell, str):
         values.find_moments(cell, order)
+        period = values.find_period(cell, "de")
+        assert period is None or period[0] <= period[1]
         values.mojibake(cell)
         unit_of(cell)
         header_key(cell)

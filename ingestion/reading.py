@@ -14,6 +14,7 @@ What stands above the header row (report name, period, "(in UTC)", when it was m
 
 from __future__ import annotations
 
+import calendar
 import codecs
 import csv
 import gzip
@@ -42,10 +43,12 @@ from ingestion.values import (
     CellError,
     Formula,
     find_moments,
+    find_period,
     fold,
     is_unknown,
     mojibake,
     parse_money,
+    parse_month,
     parse_number,
 )
 from turnout.errors import InputError, Problem
@@ -1089,6 +1092,7 @@ def _table(
                 )
             ])  # fmt: skip
     preamble = tuple(row for row in head[:at] if any(_filled(c) for c in row.cells))
+    language = synonyms.language(c.name for c in columns)
     return RawTable(
         path=path,
         file=file,
@@ -1099,8 +1103,8 @@ def _table(
         preamble=preamble,
         columns=columns,
         header_row=header.number,
-        stated=_stated(preamble, columns),
-        language=synonyms.language(c.name for c in columns),
+        stated=_stated(preamble, columns, language),
+        language=language,
         size=path.stat().st_size,
         source=source,
     )
@@ -1218,7 +1222,7 @@ _ISO_CODES = frozenset((
 # fmt: on
 
 
-def _stated(preamble: Sequence[Row], columns: Sequence[Column]) -> Stated:
+def _stated(preamble: Sequence[Row], columns: Sequence[Column], language: str | None) -> Stated:
     """Read the period, the making, the zone and the currency a report states of itself."""
     start: date | None = None
     end: date | None = None
@@ -1227,13 +1231,15 @@ def _stated(preamble: Sequence[Row], columns: Sequence[Column]) -> Stated:
     zone = next((z for line in lines if (z := _zone(line))), None)
     for line in lines:
         moments = find_moments(line)
+        made = _GENERATED.search(line)
+        if not made and (named := find_period(line, language) or _month_of(line)):
+            start, end = named
+            continue
         if not moments:
             continue
         day, clock = moments[0]
-        if _GENERATED.search(line):
+        if made:
             generated = datetime.combine(day, clock or time(), ZoneInfo(zone or "UTC"))
-        elif len(moments) >= 2:
-            start, end = min(m[0] for m in moments[:2]), max(m[0] for m in moments[:2])
         elif _START.search(line):
             start = day
         elif _END.search(line):
@@ -1250,6 +1256,21 @@ def _stated(preamble: Sequence[Row], columns: Sequence[Column]) -> Stated:
         time_zone=zone or next((z for note in notes if (z := _zone(note))), None),
         currency=currency if currency in _ISO_CODES else None,
     )
+
+
+def _month_of(line: str) -> tuple[date, date] | None:
+    """The month a line consists of: ``April 2026``, ``2026年4月``."""
+    if len(line) > _LONGEST_MONTH or find_moments(line):
+        return None
+    try:
+        first = parse_month(line)
+    except CellError:
+        return None
+    return None if first is None else (first, first.replace(day=calendar.monthrange(first.year, first.month)[1]))
+
+
+#: "septiembre de 2026" and a bit.
+_LONGEST_MONTH = 24
 
 
 @lru_cache(maxsize=1)

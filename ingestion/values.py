@@ -951,3 +951,57 @@ def find_moments(text: str, order: DateOrder | None = None) -> list[tuple[date, 
         found.append((day, clock))
         position = len(folded) - len(rest)
     return found
+
+
+_TO = r"(?:[-–—~〜～]+|から|bis(?: zum)?|to|al|au|a|até|hasta(?: el)?)"
+_WORD = r"([^\W\d_]{3,12})\.?"
+#: Periods that write year or month once: ``April 1 – 30, 2026``, ``1.–30. April 2026``, ``2026年4月1日～30日``.
+_MONTH_FIRST_PERIOD = re.compile(
+    rf"{_WORD}\s+(\d{{1,2}})\s*{_TO}\s*(?:{_WORD}\s+)?(\d{{1,2}}),?\s+(\d{{4}})\b", re.IGNORECASE
+)
+_DAY_FIRST_PERIOD = re.compile(
+    rf"\b(\d{{1,2}})(?:\.|er|º)?\s*(?:(?:de\s+)?{_WORD}\s*)?{_TO}\s*(\d{{1,2}})(?:\.|er|º)?\s*(?:de\s+)?{_WORD}\s+"
+    r"(?:de\s+|del\s+)?(\d{4})\b",
+    re.IGNORECASE,
+)
+_YEAR_FIRST_PERIOD = re.compile(
+    rf"\b(\d{{4}})\s*[年/.-]\s*(\d{{1,2}})\s*[月/.-]\s*(\d{{1,2}})\s*日?\s*(?:\([^)]*\))?\s*{_TO}\s*"
+    r"(?:(\d{1,2})\s*[月/.]\s*)?(\d{1,2})\s*日?(?![\d年/.-])",
+    re.IGNORECASE,
+)
+
+
+def _period_of(year: str, first: tuple[str | int, str], last: tuple[str | int, str]) -> tuple[date, date] | None:
+    """A period of a year; months as numbers or as words of some language."""
+    days = []
+    for month, day in (first, last):
+        number = int(month) if str(month).isdigit() else _MONTHS.get(str(month).casefold(), 0)
+        try:
+            days.append(_within_reason(_calendar_day(int(year), number, int(day), year), year, None))
+        except CellError:
+            return None
+    return (days[0], days[1]) if days[0] <= days[1] else None
+
+
+def find_period(text: str, language: str | None = None) -> tuple[date, date] | None:
+    """The first and last day a line of text names, in any of the ways of reports; ``None`` where it names no period.
+
+    ``3/4/2026 - 5/4/2026`` is read as the only way in which it is a period; where both are, by ``language``: es, pt, de
+    and fr put the day first, and of others nobody knows.
+    """
+    folded = _WEEKDAY_NOTE.sub("", fold(text))
+    if (moments := find_moments(folded)) and len(moments) >= 2:
+        first, last = sorted((moments[0][0], moments[1][0]))
+        return first, last
+    if match := _MONTH_FIRST_PERIOD.search(folded):
+        return _period_of(match[5], (match[1], match[2]), (match[3] or match[1], match[4]))
+    if match := _DAY_FIRST_PERIOD.search(folded):
+        return _period_of(match[5], (match[2] or match[4], match[1]), (match[4], match[3]))
+    if match := _YEAR_FIRST_PERIOD.search(folded):
+        return _period_of(match[1], (match[2], match[3]), (match[4] or match[2], match[5]))
+    orders: tuple[DateOrder, DateOrder] = ("dmy", "mdy")
+    read = {order: [m[0] for m in find_moments(folded, order)] for order in orders}
+    fits = [o for o in orders if len(read[o]) == 2 and read[o][0] <= read[o][1]]
+    if len(fits) == 2:
+        fits = ["dmy"] if language in COMMA_LANGUAGES else []
+    return (read[fits[0]][0], read[fits[0]][1]) if fits else None

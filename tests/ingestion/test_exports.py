@@ -230,6 +230,28 @@ def test_a_report_without_days_takes_the_period_above_it(desk: Desk):
     assert "add the segment Day" in message
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "April 1, 2026 - April 30, 2026", "Apr 1 – Apr 30, 2026", "April 1-30, 2026", "1–30 April 2026", "1 Apr - 30 Apr 2026", "2026-04-01 to 2026-04-30",
+        "1.–30. April 2026", "1. April 2026 bis 30. April 2026", "01.04.2026 - 30.04.2026", "del 1 de abril de 2026 al 30 de abril de 2026",
+        "1 de abr. de 2026 - 30 de abr. de 2026", "du 1er avril 2026 au 30 avril 2026", "1 avr. - 30 avr. 2026", "2026年4月1日～2026年4月30日", "2026年4月1日～4月30日",
+        "2026年4月1日～30日", "2026/4/1～4/30", "期間: 2026年4月1日(水)から30日", "4/1/2026 - 4/30/2026", "01/04/2026 - 30/04/2026", "Zeitraum: 01.04.2026–30.04.2026",
+        "April 2026", "2026年4月", "abril de 2026", "20260401-20260430", "令和8年4月1日～令和8年4月30日",
+    ],
+)  # fmt: skip
+def test_periods_above_the_header_in_the_ways_of_reports(desk: Desk, line):
+    (record,) = desk.records(f"Report\n{line}\nCampaign;Cost;Impr.;Clicks\na;1;1;1\n")
+    assert (record["date"], record["period_end"]) == (date(2026, 4, 1), date(2026, 4, 30))
+
+
+def test_a_period_that_can_be_read_both_ways_goes_by_the_language_or_not_at_all(desk: Desk):
+    above = "Report\n3/4/2026 - 5/6/2026\n"
+    (record,) = desk.records(f"{above}Kampagne;Kosten;Impr.;Klicks\na;1;1;1\n")
+    assert (record["date"], record["period_end"]) == (date(2026, 4, 3), date(2026, 6, 5))
+    assert desk.refusal(f"{above}Campaign;Cost;Impr.;Clicks\na;1;1;1\n")[0] == "no_period"
+
+
 def test_currency_may_change_from_row_to_row(desk: Desk):
     records = desk.records(
         "Day,Campaign,Currency code,Cost,Impr.,Clicks\n2026-04-01,a,EUR,1,1,1\n2026-04-01,b,JPY,100,1,1\n"
@@ -263,6 +285,21 @@ def test_what_only_resembles_a_report_is_refused_with_the_reason(desk: Desk, cod
     found, message = desk.refusal(text)
     assert found == code
     assert word in message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Start Date (in UTC),Campaign Group Status,Campaign Name,Campaign Status,Daily Budget,Total Budget,Bid Type,Ad Introduction Text,Ad Headline,Click URL,"
+        "Total Spent,Impressions,Clicks\n4/25/2026,Active,a,Active,10,100,CPC,x,y,https://example.org,12.5,10,1\n",
+        "Day,Campaign status,Campaign,Budget,Budget type,Bid strategy type,Final URL,Headline 1,Description 1,Currency code,Cost,Impr.,Clicks\n"
+        "2026-04-25,Enabled,a,10,Daily,CPC,https://example.org,x,y,EUR,12.5,10,1\n",
+        "Day,Campaign name,Buying type,Objective,Ad set budget,Ad set budget type,Ends,Amount spent (EUR),Impressions,Link clicks\n2026-04-25,a,Auction,Leads,10,Daily,Ongoing,12.5,10,1\n",
+    ],
+)  # fmt: skip
+def test_a_report_that_also_shows_settings_is_a_report(desk: Desk, text):
+    (record,) = desk.records(text)
+    assert (record["date"], record["spend"], record["clicks"]) == (date(2026, 4, 25), Decimal("12.5"), 1)
 
 
 def test_segments_that_add_up_to_the_campaign_are_read(desk: Desk):
