@@ -1161,7 +1161,7 @@ def _whole_header(head: Sequence[Row], at: int, synonyms: Synonyms) -> tuple[Row
     if at > 0:
         above = head[at - 1].cells
         gaps = {i for i, c in enumerate(above) if known(c) and (i >= len(header.cells) or not _filled(header.cells[i]))}
-        if gaps:
+        if gaps and sum(map(_filled, above)) >= 2:  # a single cell is the title of the sheet
             width = max(len(header.cells), max(gaps) + 1)
             joined = [
                 above[i] if i in gaps else header.cells[i] if i < len(header.cells) else None for i in range(width)

@@ -326,6 +326,12 @@ def test_a_header_of_two_rows_saved_as_text(desk: Desk):
     assert (record["impressions"], record["clicks"], record["spend"]) == (10, 1, Decimal("12.5"))
 
 
+def test_the_title_of_a_sheet_is_no_part_of_its_header(desk: Desk):
+    rows = [["イベント"], [None, "イベント名", "開催日", "形式"], [1, "AI Day", "2026-06-15", "会場"]]
+    (record,) = desk.records(workbook(desk.folder, rows))
+    assert record["name"] == "AI Day"
+
+
 def test_merged_texts_hold_for_each_of_their_rows(desk: Desk):
     rows = [
         ["カンファレンス名", "開催日", "施策名", "申込(CV数)", "費用(税抜)"],
