@@ -141,7 +141,7 @@ class TotalCheck:
             for name, (stated, found) in self.differences.items()
         )
         why = (
-            f"{quarantined} rows are in quarantine" if quarantined
+            f"{quarantined} row{'s are' if quarantined > 1 else ' is'} in quarantine" if quarantined
             else "rows are missing from the file, or its total is about more than its rows (a filter)"
         )  # fmt: skip
         return f"the file's own total (row {self.row}, {self.label!r}) and the sum of its rows differ: {named}; {why}"

@@ -65,7 +65,7 @@ def test_a_total_that_does_not_agree_is_said_with_the_difference(read, settings,
 
 def test_the_difference_names_rows_in_quarantine(read):
     [said] = warned(read(HEADER + ROWS + "2026-05-03,c,Search,JPY,lots,1,1\nTotal,,,JPY,360,1501,16\n"))
-    assert "1 rows are in quarantine" in said
+    assert "1 row is in quarantine" in said
 
 
 def test_part_of_a_file_is_not_compared_with_its_total(read):

@@ -135,12 +135,12 @@ class Overlap:
 
     @property
     def is_suspect(self) -> bool:
-        """Whether it may be one campaign: the platform gives it one id, or some days' figures agree.
+        """Whether it may be one campaign: the platform gives it one id, or a third of the days agree.
 
-        Keys made of a name (``cmp_…``) are no id: two accounts may each have a campaign of one name.
+        Small figures agree by chance now and then. Keys made of a name (``cmp_…``) are no id: two accounts may each have a campaign of one name.
         """
         one_id = self.campaign_a == self.campaign_b and not self.campaign_a.startswith("cmp_")
-        return self.same_days > 0 or one_id
+        return one_id or 0 < self.days <= self.same_days * 3
 
 
 @dataclass(frozen=True)

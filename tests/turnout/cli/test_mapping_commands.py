@@ -24,8 +24,6 @@ def turnout(engine, settings, monkeypatch):
     def warehouse():
         yield ours, engine
 
-    # logging would hold on to the runner's streams, which close with it
-    monkeypatch.setattr("turnout.cli.app.configure", lambda *_: None)
     for module in (mapping, reconcile):
         monkeypatch.setattr(module, "warehouse", warehouse)
 
