@@ -137,7 +137,8 @@ class Overlap:
     def is_suspect(self) -> bool:
         """Whether it may be one campaign: the platform gives it one id, or a third of the days agree.
 
-        Small figures agree by chance now and then. Keys made of a name (``cmp_…``) are no id: two accounts may each have a campaign of one name.
+        Small figures agree by chance now and then. Keys made of a name (``cmp_…``) are no id: two accounts may each
+        have a campaign of one name.
         """
         one_id = self.campaign_a == self.campaign_b and not self.campaign_a.startswith("cmp_")
         return one_id or 0 < self.days <= self.same_days * 3
