@@ -32,6 +32,7 @@ from benchmarks.quality_nights import NIGHT_FAULTS, NightFault, accounts, clean_
 from benchmarks.quality_rows import REJECTED, TODAY, WARNED, clean_rows
 from benchmarks.quality_world import Account, event_day, event_label
 from expectations.gate import TurnoutGate
+from turnout.logs import configure
 from turnout.quality import GateDecision
 from turnout.runtime import services
 from turnout.settings import Settings
@@ -139,11 +140,13 @@ def _night_fault(
     return Outcome(fault.name, account.table, fault.code, fault.severity, caught, _words(heard))
 
 
-def quiet_nights(settings: Settings, gate: TurnoutGate, engine: Engine, count: int) -> list[Night]:
+def quiet_nights(
+    settings: Settings, gate: TurnoutGate, engine: Engine, count: int, mornings_each: int = 5
+) -> list[Night]:
     """Clean nights. Each account is read on its mornings in order, as it would be."""
     found = []
     gates: dict[date, TurnoutGate] = {TODAY: gate}
-    for account, morning in sorted(clean_nights(count), key=lambda night: (night[0].name, night[1])):
+    for account, morning in sorted(clean_nights(count, mornings_each), key=lambda night: (night[0].name, night[1])):
         if morning not in gates:
             gates[morning] = TurnoutGate(settings, today=morning)
         load_history(engine, account, account.known(morning))
@@ -187,6 +190,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--nights", type=int, default=200, help="clean nights to read")
     options = parser.parse_args(arguments)
+    configure("console", "WARNING")
     with tempfile.TemporaryDirectory() as folder, services(Settings(home=Path(folder))) as settings:
         upgrade(settings)
         engine = create_engine(settings)

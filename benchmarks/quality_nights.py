@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -46,6 +47,7 @@ class NightFault:
     known: Change | None = None
 
 
+@lru_cache(maxsize=1)
 def accounts() -> dict[str, Account]:
     """The accounts that faults happen to."""
     return {
@@ -358,9 +360,9 @@ NIGHT_FAULTS: tuple[NightFault, ...] = (
 )  # fmt: skip
 
 
-def clean_nights(count: int) -> list[tuple[Account, date]]:
-    """Nights nothing is wrong with: accounts of every kind, several mornings each."""
-    mornings = [TODAY - timedelta(days=n) for n in (0, 2, 4, 7, 11)]
+def clean_nights(count: int, mornings_each: int = 5) -> list[tuple[Account, date]]:
+    """Nights nothing is wrong with: accounts of every kind in turn, several mornings each."""
+    mornings = [TODAY - timedelta(days=n) for n in (0, 2, 4, 7, 11)][:mornings_each]
     made: list[Account] = []
     seed = 0
     while len(made) * len(mornings) < count:

@@ -27,6 +27,8 @@ Ints = npt.NDArray[np.int64]
 _MOST_KEYS: Final = 200
 #: Days a campaign must have run before its own rates say something.
 _KNOWN_DAYS: Final = 7
+#: Times its median that a day's rate may be, to count for what is usual.
+_OUTLYING: Final = 4.0
 _MAD_TO_SD: Final = 1.4826
 _DAY: Final = np.timedelta64(1, "D")
 
@@ -190,8 +192,9 @@ def _rates(
     def rate(part: str, whole: str) -> tuple[Floats, Floats, Floats]:
         """Seen and expected ``part``, and the ``whole`` it was seen on, over known campaigns of known figures."""
         both = np.isfinite(g.values[part]) & np.isfinite(g.values[whole])
-        over = sum_before(np.where(both, g.values[whole], 0.0), at, window)
-        share = _div(sum_before(np.where(both, g.values[part], 0.0), at, window), over)
+        believed = both & ~_outliers(g, part, whole, window)
+        over = sum_before(np.where(believed, g.values[whole], 0.0), at, window)
+        share = _div(sum_before(np.where(believed, g.values[part], 0.0), at, window), over)
         use = known & both[:, at] & (over > 0)
         expected = np.where(use, own[whole] * np.nan_to_num(share), 0.0).sum(axis=0)
         return (own[part] * use).sum(axis=0), expected, (own[whole] * use).sum(axis=0)
@@ -227,13 +230,26 @@ def _rates(
     return found
 
 
-def _erratic(g: Grid, part: str, whole: str, at: Ints, window: int) -> Floats:
-    """By what factor an account's daily rate strays from its own median: five robust standard deviations."""
+def _daily(g: Grid, part: str, whole: str) -> Floats:
+    """The logarithm of an account's rate each day; NaN where there is none."""
     with np.errstate(divide="ignore", invalid="ignore"):
         daily = np.log(g.total(part) / g.total(whole))
-    past = before(np.where(np.isfinite(daily), daily, np.nan), at, window)
+    return np.where(np.isfinite(daily), daily, np.nan)
+
+
+def _erratic(g: Grid, part: str, whole: str, at: Ints, window: int) -> Floats:
+    """By what factor an account's daily rate strays from its own median: five robust standard deviations."""
+    past = before(_daily(g, part, whole), at, window)
     spread = _MAD_TO_SD * _quiet_median(np.abs(past - _quiet_median(past)[..., None]))
     return np.exp(5 * np.nan_to_num(spread))
+
+
+def _outliers(g: Grid, part: str, whole: str, window: int) -> npt.NDArray[np.bool_]:
+    """Days whose rate is so far from the median before them that they say nothing of what is usual: one bad day must
+    not excuse the next."""
+    daily = _daily(g, part, whole)
+    usual = _quiet_median(before(daily, np.arange(g.days), window))
+    return np.asarray(np.abs(daily - usual) > np.log(_OUTLYING), dtype=bool)
 
 
 def _beyond(ratios: Floats, erratic: Floats) -> Floats:

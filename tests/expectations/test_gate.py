@@ -168,7 +168,8 @@ def test_the_front_page_forgets_nights_long_past(own, clean, monkeypatch):
         own("event", clean("event", 2))
     log = folder / "checked.jsonl"
     entry = json.loads(log.read_text(encoding="utf-8").splitlines()[0])
-    log.write_text(json.dumps(entry | {"name": "old", "at": "2020-01-01T00:00:00", "day": "2020-01-01"}) + "\n{half a li", encoding="utf-8")
+    old = json.dumps(entry | {"name": "old", "at": "2020-01-01T00:00:00", "day": "2020-01-01"})
+    log.write_text(old + "\n{half a li", encoding="utf-8")
     own("event", clean("event", 2))
     own.write_docs()
     assert "2020-01-01" not in (folder / "index.html").read_text(encoding="utf-8")
