@@ -1,4 +1,4 @@
-"""Commands set up logging for their process; a test gives it back."""
+"""Commands set up logging for their process and print to its terminal; a test sees to both."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+
+
+@pytest.fixture(autouse=True)
+def _wide_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parallel test workers have a terminal of 80 columns, which would break words of tables."""
+    monkeypatch.setenv("COLUMNS", "160")
 
 
 @pytest.fixture(autouse=True)
