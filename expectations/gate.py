@@ -213,10 +213,12 @@ class TurnoutGate:
         ]
         decision.failures = [*decision.failures, *(one.failure(summary) for one in broken)]
         stopped_days = {(s.source, s.account, s.date) for s in decision.stopped}
-        is_loaded = np.array([
-            (source, account, day.date()) not in stopped_days and (source, account, None) not in stopped_days
-            for source, account, day in zip(own["source"], own["account"], own["date"], strict=True)
-        ], dtype=bool)  # fmt: skip
+        is_loaded = np.ones(len(own), dtype=bool)
+        if stopped_days:  # a long file has tens of thousands of days and campaigns
+            is_loaded[:] = [
+                (source, account, day.date()) not in stopped_days and (source, account, None) not in stopped_days
+                for source, account, day in zip(own["source"], own["account"], own["date"], strict=True)
+            ]
         self._history.note(table, own[is_loaded])
         return result
 
