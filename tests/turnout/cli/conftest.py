@@ -8,11 +8,14 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
+from turnout.cli.output import err, out
+
 
 @pytest.fixture(autouse=True)
 def _wide_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parallel test workers have a terminal of 80 columns, which would break words of tables."""
-    monkeypatch.setenv("COLUMNS", "160")
+    for console in (out, err):
+        monkeypatch.setattr(console, "width", 160)
 
 
 @pytest.fixture(autouse=True)
