@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -83,34 +84,46 @@ def days_of_frame(table: str, frame: pd.DataFrame, keep: np.ndarray) -> pd.DataF
     rows = frame[keep & frame["date"].notna().to_numpy()]
     if rows.empty:
         return _nothing(table)
+    key = _filled(rows[measures.key])
     work = {
-        "source": rows["source"].astype(object), "account": rows["account"].astype(object), "date": rows["date"],
-        "key": _text(rows[measures.key]), "rows": 1.0,
-        **{name: _number(rows, name) for name in measures.sums},
+        # categories are grouped by their numbers
+        "source": rows["source"], "account": rows["account"], "date": rows["date"], "key": key,
+        "rows": 1.0, **{name: _number(rows, name) for name in measures.sums},
         **{f"n_{name}": rows[name].notna().astype(float) for name in measures.filled},
     }  # fmt: skip
-    if table == "ad_performance":
-        # as numbers: the smallest of words would be looked for in Python, group by group
-        codes, currencies = pd.factorize(_text(rows["currency"]), sort=True)
-        work["currency"] = work["currency_max"] = pd.Series(codes, index=rows.index)
     grouped = pd.DataFrame(work).groupby([*DAY, "key"], sort=False, observed=True)
     sums = grouped[["rows", *(f"n_{name}" for name in measures.filled)]].sum()
     # a day of which nothing is known is not a day of zero
     sums[list(measures.sums)] = grouped[list(measures.sums)].sum(min_count=1)
+    sums = sums.reset_index().astype({"source": object, "account": object, "key": object})
     if table == "ad_performance":
-        sums["currency"] = np.asarray(currencies, dtype=object)[grouped["currency"].min().to_numpy()]
-        sums["currency_max"] = np.asarray(currencies, dtype=object)[grouped["currency_max"].max().to_numpy()]
-    return sums.reset_index()[columns_of(table)]
+        _add_currencies(sums, rows, key)
+    return sums[columns_of(table)]
+
+
+def _add_currencies(days: pd.DataFrame, rows: pd.DataFrame, key: pd.Series) -> None:
+    """The first and last of each day's currencies, by name: two where they are mixed."""
+    known = rows["currency"].dropna().unique()
+    if len(known) <= 1:
+        days["currency"] = days["currency_max"] = str(known[0]) if len(known) else ""
+        return
+    named = rows[DAY].assign(key=key, currency=rows["currency"].astype(object).fillna(""))
+    grouped = named.groupby([*DAY, "key"], sort=False, observed=True)["currency"]
+    days["currency"], days["currency_max"] = grouped.min().to_numpy(), grouped.max().to_numpy()
+
+
+def _filled(words: pd.Series) -> pd.Series:
+    """Categories with the empty string for what is unknown."""
+    if not words.isna().any():
+        return words
+    known = words if "" in words.cat.categories else words.cat.add_categories("")
+    return known.fillna("")
 
 
 def _number(rows: pd.DataFrame, name: str) -> pd.Series:
     if name == "cancelled":
         return (rows["status"] == "cancelled").astype(float)
     return rows[name].astype(float)
-
-
-def _text(words: pd.Series) -> pd.Series:
-    return words.astype(object).where(words.notna(), "")
 
 
 class History:
@@ -203,6 +216,7 @@ def _sum(t: sa.Table, name: str) -> sa.ColumnElement[object]:
     return sa.func.sum(sa.cast(t.c[name], sa.Double()))
 
 
+@lru_cache(maxsize=len(MEASURES))
 def _nothing(table: str) -> pd.DataFrame:
     measures = MEASURES[table]
     numbers = ["rows", *measures.sums, *(f"n_{name}" for name in measures.filled)]

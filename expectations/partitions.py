@@ -273,7 +273,7 @@ def _partitions(frame: pd.DataFrame, rejected: np.ndarray, partial: np.ndarray) 
     figures = [c for c in ("impressions", "delivered", "quantity") if c in frame]
     count = frame[figures].fillna(0).max(axis=1) if figures else pd.Series(1.0, index=frame.index)
     copied = frame.duplicated(compared, keep=False)
-    again = frame.duplicated(compared, keep="first") & (count >= _TELLING)
+    again = (frame.duplicated(compared, keep="first") if copied.any() else copied) & (count >= _TELLING)
     spend = frame["spend_base"].where(frame["period_end"] == frame["date"]) if "spend_base" in frame else np.nan
     work = frame[KEYS].assign(
         rejected=rejected,
