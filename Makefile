@@ -53,6 +53,8 @@ format: $(ENV) ## format the code
 
 bench: $(ENV) ## measure: ratios in one run, against the limit or a peer
 	@$(BIN)/python -m benchmarks.allocation
+	@$(BIN)/python -m benchmarks.ingest --rows 100000 1000000
+	@$(BIN)/python -m benchmarks.crash --kills 20
 
 lock: $(ENV) ## resolve the dependencies again into requirements.lock
 	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \

@@ -7,7 +7,8 @@ decimal points and commas; quoted amounts; sums below the table) are generated, 
 :func:`ingestion.api.ingest_paths` and the real gate into an embedded PostgreSQL of its own: parsing, checking, exchange
 rates, replacing of partitions, linking, everything that a reading does. **Bare COPY** is the same rows, taken from the
 warehouse into one CSV file beforehand and copied into the same emptied table (indexes, partitions, server settings) in
-one transaction from one process that does nothing else. Both times are wall clock in one run.
+one transaction from one process that does nothing else. Both times are wall clock in one run; the
+reading's begins when everything is imported.
 
 Memory is the peak resident size of the reading process alone, from its start to its end; the database server has its
 own. Files, server and warehouse are removed afterwards.
@@ -17,12 +18,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import random
 import resource
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -33,6 +36,7 @@ from typing import Any
 
 import psycopg
 import sqlalchemy as sa
+import structlog
 
 from turnout.settings import Settings
 from turnout.warehouse import tables as wh
@@ -51,6 +55,7 @@ class Measured:
     Attributes:
         rows: in the warehouse afterwards; equals the rows with figures in the files.
         file_bytes: size of all exports.
+        cpu_seconds: of the reading process; the database server's are its own.
         rows_per_second, copy_rows_per_second: of the whole reading, and of the bare COPY.
         ratio: time of the reading over time of the bare COPY.
         peak_memory: resident bytes of the reading process at its highest; ``start_memory`` before the first row, with
@@ -62,6 +67,7 @@ class Measured:
     file_bytes: int
     quarantined: int
     seconds: float
+    cpu_seconds: float
     rows_per_second: float
     copy_seconds: float
     copy_rows_per_second: float
@@ -240,7 +246,11 @@ def read(home: str, database_url: str, inbox: str) -> dict[str, Any]:
     settings = Settings(home=Path(home), database_url=database_url)
     engine = create_engine(settings)
     gate = make_gate(settings)
-    start_memory = _peak()
+    # What is imported at first use is a matter of starting, not of rows.
+    with tempfile.TemporaryDirectory() as warm:
+        write_exports(Path(warm), 50)
+        ingest_paths([Path(warm)], settings=settings, engine=engine, gate=gate, dry_run=True)
+    start_memory, start_cpu = _peak(), time.process_time()
     started = perf_counter()
     report = ingest_paths([Path(inbox)], settings=settings, engine=engine, gate=gate, trigger="benchmark")
     seconds = perf_counter() - started
@@ -248,7 +258,8 @@ def read(home: str, database_url: str, inbox: str) -> dict[str, Any]:
     counts = report.summary()
     return {
         "seconds": seconds, "rows": counts["rows_loaded"], "quarantined": counts["rows_quarantined"],
-        "refused": counts["files_refused"], "peak_memory": _peak(), "start_memory": start_memory,
+        "refused": counts["files_refused"], "cpu_seconds": time.process_time() - start_cpu, "peak_memory": _peak(),
+        "start_memory": start_memory,
     }  # fmt: skip
 
 
@@ -327,7 +338,7 @@ def measure(rows: int, folder: Path) -> Measured:
         raise RuntimeError(f"{rows} rows written, {found['rows']} loaded, {copied} in the warehouse: {found}")
     return Measured(
         rows=rows, files=len(paths), file_bytes=size, quarantined=found["quarantined"],
-        seconds=found["seconds"], rows_per_second=rows / found["seconds"],
+        seconds=found["seconds"], cpu_seconds=found["cpu_seconds"], rows_per_second=rows / found["seconds"],
         copy_seconds=copy_seconds, copy_rows_per_second=rows / copy_seconds, ratio=found["seconds"] / copy_seconds,
         peak_memory=found["peak_memory"], start_memory=found["start_memory"],
     )  # fmt: skip
@@ -342,16 +353,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if min(options.rows) < len(EXPORTS):
         parser.error(f"--rows must be at least {len(EXPORTS)}")
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     if not options.json:
-        print(f"{'rows':>12} {'MB':>7} {'seconds':>8} {'rows/s':>9} {'COPY rows/s':>12} {'ratio':>6} {'peak MB':>8}")
+        print(
+            f"{'rows':>12} {'MB':>7} {'seconds':>8} {'CPU s':>7} {'rows/s':>9} "
+            f"{'COPY rows/s':>12} {'ratio':>6} {'peak MB':>8}"
+        )
     found = []
     for rows in options.rows:
         one = measure(rows, options.folder)
         found.append(one)
         if not options.json:
             print(
-                f"{one.rows:>12,} {one.file_bytes / 1e6:>7,.0f} {one.seconds:>8.1f} {one.rows_per_second:>9,.0f} "
-                f"{one.copy_rows_per_second:>12,.0f} {one.ratio:>6.2f} {one.peak_memory / 1e6:>8,.0f}",
+                f"{one.rows:>12,} {one.file_bytes / 1e6:>7,.0f} {one.seconds:>8.1f} {one.cpu_seconds:>7.1f} "
+                f"{one.rows_per_second:>9,.0f} {one.copy_rows_per_second:>12,.0f} {one.ratio:>6.2f} {one.peak_memory / 1e6:>8,.0f}",
                 flush=True,
             )
     growth = found[-1].peak_memory / found[0].peak_memory
