@@ -366,7 +366,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not options.json:
             print(
                 f"{one.rows:>12,} {one.file_bytes / 1e6:>7,.0f} {one.seconds:>8.1f} {one.cpu_seconds:>7.1f} "
-                f"{one.rows_per_second:>9,.0f} {one.copy_rows_per_second:>12,.0f} {one.ratio:>6.2f} {one.peak_memory / 1e6:>8,.0f}",
+                f"{one.rows_per_second:>9,.0f} {one.copy_rows_per_second:>12,.0f} {one.ratio:>6.2f} "
+                f"{one.peak_memory / 1e6:>8,.0f}",
                 flush=True,
             )
     growth = found[-1].peak_memory / found[0].peak_memory
