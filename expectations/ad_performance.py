@@ -43,11 +43,13 @@ _COUNTS = ("impressions", "clicks", "conversions", "registrations", "leads")
 
 def _derive(frame: pd.DataFrame, today: pd.Timestamp) -> pd.DataFrame:
     impressions, clicks, spend = frame["impressions"], frame["clicks"], frame["spend_base"]
+    most_clicks = impressions * (1 + _CLICK_SLACK_SHARE) + _CLICK_SLACK
     strict = frame["source"].isin(["google_ads", "meta_ads"])
     return frame.assign(
-        click_limit=np.where(strict, impressions * (1 + _CLICK_SLACK_SHARE) + _CLICK_SLACK, np.nan),
+        click_limit=np.where(strict, most_clicks, np.nan),
         cost_per_mille=np.where(impressions >= _ENOUGH_IMPRESSIONS, spend / impressions * 1000, np.nan),
-        close_click_limit=np.where(strict, impressions + _FEW_CLICKS, np.nan),
+        # beyond the limit a row is refused, and needs no warning
+        close_click_limit=np.where(strict & (clicks <= most_clicks), impressions + _FEW_CLICKS, np.nan),
         conversion_limit=clicks * 5 + 50,
         spend_error=(frame["spend"] * frame["fx_rate"] - spend).abs() - (spend.abs() * 1e-3 + 1),
         idle_spend=np.where((impressions == 0) & (clicks.fillna(0) == 0), frame["spend"], np.nan),

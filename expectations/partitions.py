@@ -38,6 +38,8 @@ _VITAL = {
 }
 #: Rows a list must have had before losing half of them tells.
 _LISTED = 30
+#: Days on either side of a gap in which a campaign that goes on has rows.
+_NEAR = 3
 #: Days named in a reason.
 _NAMED = 5
 
@@ -321,8 +323,9 @@ class _Account:
         self.at = summary.index[summary["date"].isin(judged)]
         self.judged = pd.DatetimeIndex(summary.loc[self.at, "date"])
         in_frame = known["date"].isin(self.mentioned)
-        #: What the warehouse has of the frame's own days, and of the days before its last.
-        self.old, self.before = known[in_frame], known[~in_frame & (known["date"] < own["date"].max())]
+        #: What the warehouse has of the frame's own days, and of the days before it. What others may have told of days
+        #: within is left aside, so that reading the same files again says the same.
+        self.old, self.before = known[in_frame], known[known["date"] < self.mentioned.min()]
 
     @property
     def has_past(self) -> bool:
@@ -391,17 +394,35 @@ class _Account:
     def _missing(self) -> dict[str, Any]:
         if self.table == "registration":
             return {}
-        series = pd.DatetimeIndex(pd.concat([self.known["date"], self.own["date"]]).unique()).union(self.mentioned)
+        days = pd.concat([self.before, self.own])
+        volume = days.groupby("date")[list(MEASURES[self.table].volume)].sum().max(axis=1)
+        if self.table == "email_performance":
+            # whoever reports days without a mail, too, reports every day
+            if not (volume == 0).any():
+                return {}
+        elif volume.median() < _TELLING:  # so little may well be nothing on a day
+            return {}
+        series = pd.DatetimeIndex(self.before["date"].unique()).union(self.mentioned)
         first = series.min()
         has_rows = np.zeros((series.max() - first).days + 1, dtype=bool)
         has_rows[(series - first).days] = True
         lo, hi = (self.mentioned.min() - first).days, (self.mentioned.max() - first).days
-        columns = drift.missing_days(has_rows, lo, hi, first.weekday(), self.limits.presence)
-        if not len(columns):
+        columns = [
+            column for column in drift.missing_days(has_rows, lo, hi, first.weekday(), self.limits.presence)
+            if self._is_within(days, first + pd.Timedelta(days=int(column)))
+        ]  # fmt: skip
+        if not columns:
             return {}
-        days = [f"{first + pd.Timedelta(days=int(c)):%Y-%m-%d}" for c in columns[:_NAMED]]
+        named = [f"{first + pd.Timedelta(days=int(c)):%Y-%m-%d}" for c in columns[:_NAMED]]
         more = f" and {len(columns) - _NAMED} more" if len(columns) > _NAMED else ""
-        return {"missing_days": ", ".join(days) + more}
+        return {"missing_days": ", ".join(named) + more}
+
+    def _is_within(self, days: pd.DataFrame, gap: pd.Timestamp) -> bool:
+        """Whether the same campaign has rows in the days before and after: else one ended, and another began later."""
+        near = pd.Timedelta(days=_NEAR)
+        earlier = days["key"][days["date"].between(gap - near, gap)]
+        later = days["key"][days["date"].between(gap, gap + near)]
+        return bool(set(earlier) & set(later))
 
     def _span(self) -> pd.Series:
         """Which known days lie in the frame's span."""
