@@ -17,6 +17,7 @@ def folder():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_readings_and_servers_are_killed_without_a_trace(folder, monkeypatch):
     monkeypatch.setattr(crash, "_EVERY_BACKEND", 4)
     monkeypatch.setattr(crash, "_EVERY_SERVER", 5)
