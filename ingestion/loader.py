@@ -1030,9 +1030,7 @@ def _compare_totals(state: _Load, file_id: str) -> None:
 def _record_validation(state: _Load, file_id: str) -> None:
     accounts = {scope[0] for scope in state.scopes}
     status = "stopped" if state.stopped else "warned" if state.warnings or state.rejected_by_gate else "passed"
-    stops = [
-        {"stopped": str(s.date), "account": s.account, "code": s.code, "reason": s.reason} for s in state.stopped
-    ]
+    stops = [{"stopped": str(s.date), "account": s.account, "code": s.code, "reason": s.reason} for s in state.stopped]
     failures = [*stops, *state.failures]
     upsert(state.connection, wh.validation, [{
         "organisation": state.origin.organisation, "validation_id": key_of(file_id, state.staged.layout.table),
