@@ -53,6 +53,7 @@ format: $(ENV) ## format the code
 
 bench: $(ENV) ## measure: ratios in one run, against the limit or a peer
 	@$(BIN)/python -m benchmarks.allocation
+	@$(BIN)/python -m benchmarks.quality
 	@$(BIN)/python -m benchmarks.ingest --rows 100000 1000000
 	@$(BIN)/python -m benchmarks.crash --kills 20
 
