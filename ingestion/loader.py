@@ -732,7 +732,7 @@ def _clear_moved(state: _Load) -> None:
     """
     if state.origin.window is not None:
         return
-    old, new = wh.registration.alias("old"), wh.registration.alias("new")
+    old, new = wh.registration, wh.registration.alias("new")
     ids = [state.lineage, *(lineage_of(state.origin.path, p.table.sheet, p.table.file) for p in state.parts)]
     again = sa.exists().where(
         new.c.organisation == old.c.organisation, new.c.source == old.c.source, new.c.account == old.c.account,
