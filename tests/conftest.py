@@ -5,6 +5,7 @@ Each pytest-xdist worker has databases of its own and its own Redis database. No
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 import redis
 import sqlalchemy as sa
+import structlog
 from sqlalchemy.engine import Engine, make_url
 
 from turnout.runtime.servers import embedded, in_use, stop_unused
@@ -82,6 +84,17 @@ def _remove(folder: Path) -> None:
 @pytest.fixture(scope="session")
 def _worker() -> str:
     return os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """A command run in this process logs to the runner's streams, which are closed afterwards."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")
