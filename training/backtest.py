@@ -31,6 +31,8 @@ Floats = NDArray[np.float64]
 CUTS: tuple[float, ...] = (0.5, 0.6, 0.7, 0.8, 0.9)
 #: Fewer events than this before the first cut, and nothing can be measured.
 FEWEST_EVENTS = 10
+#: Levels at which the predictive distribution of an event's registrations is kept.
+LEVELS: Floats = (np.arange(200) + 0.5) / 200
 _Z = {80: 1.2815515655446004, 90: 1.6448536269514722}
 
 
@@ -45,11 +47,14 @@ class Backtest:
             organic_log_sd, p05 … p95, target, goal_probability, attendees, attendees_p10, attendees_p90, and per
             yardstick its total.
         spread: calibrated on all folds: what a model fitted to everything should use.
+        quantiles: of each event's predictive distribution, index event_id, columns :data:`LEVELS`. They answer how
+            likely any goal was, not only the organiser's.
     """
 
     rows: pd.DataFrame
     events: pd.DataFrame
     spread: Spread = field(default_factory=Spread)
+    quantiles: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def run(
@@ -63,6 +68,7 @@ def run(
     """Backtest the recipe on ``dataset``; empty frames where the history is too short."""
     rows_seen: list[pd.DataFrame] = []
     events_seen: list[pd.DataFrame] = []
+    quantiles: dict[str, Floats] = {}
     events = dataset.history.events
     used = events[events.index.isin(dataset.rows["event_id"])]
     if len(used) * cuts[0] < FEWEST_EVENTS:
@@ -82,11 +88,12 @@ def run(
         fitted = fit(earlier, seed=seed, threads=threads).with_spread(spread)
         rows = _predict_rows(fitted, spread, earlier, later, fold, seed)
         rows_seen.append(rows)
-        events_seen.append(_predict_events(fitted, earlier.history, dataset.history, rows, fold))
+        events_seen.append(_predict_events(fitted, earlier.history, dataset.history, rows, fold, quantiles))
     if not rows_seen:
         return Backtest(_empty(_ROWS), _empty(_EVENTS).set_index("event_id"))
     all_rows, all_events = pd.concat(rows_seen, ignore_index=True), pd.concat(events_seen)
-    return Backtest(all_rows, all_events, calibrate(all_rows, all_events))
+    kept = pd.DataFrame.from_dict(quantiles, orient="index", columns=LEVELS)
+    return Backtest(all_rows, all_events, calibrate(all_rows, all_events), kept)
 
 
 _ROWS = (
@@ -133,7 +140,10 @@ def _predict_rows(
     )
 
 
-def _predict_events(fitted: Fitted, earlier: History, whole: History, rows: pd.DataFrame, fold: int) -> pd.DataFrame:
+def _predict_events(
+    fitted: Fitted, earlier: History, whole: History, rows: pd.DataFrame, fold: int, quantiles: dict[str, Floats]
+) -> pd.DataFrame:
+    """The events of one fold; adds each one's :data:`LEVELS` to ``quantiles``."""
     rates = show_up_rates(earlier.events)
     by_event = {str(key): group for key, group in rows.groupby("event_id", sort=False)}
     events = whole.events.loc[list(by_event)]
@@ -153,6 +163,7 @@ def _predict_events(fitted: Fitted, earlier: History, whole: History, rows: pd.D
             show_up=rates.get(event["kind"]) or published_show_up(event["kind"]),
             target=1 if pd.isna(target) else int(target),
         )
+        quantiles[str(event_id)] = np.quantile(outcome.draws, LEVELS).astype(np.float32)
         p05, p10, p50, p90, p95 = np.quantile(outcome.draws, (0.05, 0.1, 0.5, 0.9, 0.95))
         records.append(
             {
