@@ -15,8 +15,9 @@ A challenger becomes champion if it passes all of these:
 
 The first model only has to be sane. What was decided and why is kept with the version: tags ``promotion``
 (``promoted``, ``refused``, ``by hand``) and ``promotion_reasons``, the description a reader of MLflow sees, and the
-artefact ``promotion.json`` of its run with the whole comparison. Of a challenger that is insane, not calibrated or
-worse the team is told (:func:`turnout.alerts.send_alert`), once.
+artefact ``promotion.json`` of its run with the whole comparison. The alias ``challenger`` goes to a version only when
+it has passed the first two points and is not worse: a share of events may be planned with it. Of a version that is
+insane, not calibrated or worse the team is told (:func:`turnout.alerts.send_alert`), once.
 """
 
 from __future__ import annotations
@@ -168,6 +169,8 @@ def _record(
 ) -> Decision:
     client = registry.client(settings)
     before = champion
+    if not alarming:  # a challenger may plan a share of events, so one that is unfit is none
+        client.set_registered_model_alias(ref.name, registry.CHALLENGER, ref.version)
     if promoted:
         client.set_registered_model_alias(ref.name, registry.CHAMPION, ref.version)
         champion = ref.version

@@ -18,6 +18,7 @@ import structlog
 from sqlalchemy import Engine
 
 from training import backtest as backtests
+from training import drift
 from training import registry as models
 from training.backtest import Backtest
 from training.dataset import Dataset, build
@@ -50,7 +51,7 @@ class Trained:
 def train(
     settings: Settings, until: date, *, engine: Engine | None = None, progress: Progress | None = None
 ) -> ModelRef:
-    """Train on the events before ``until`` and register the model as challenger.
+    """Train on the events before ``until`` and register the model.
 
     On data and code that a registered version was made from already, that version is returned and nothing registered.
     With no history at all the benchmark is registered: zero trees, prior parameters, and it says so.
@@ -109,6 +110,7 @@ def _card(dataset: Dataset, trained: Trained, fingerprint: str, settings: Settin
             "report.json": json.dumps(trained.report, ensure_ascii=False, indent=1),
             "backtest.csv": trained.backtest.events.to_csv(),
             "backtest_rows.csv": trained.backtest.rows.to_csv(index=False),
+            drift.FILE: drift.Reference.of(rows, drift.drifting_features()).to_json(),
         },
     )
 
