@@ -34,6 +34,8 @@ from turnout.tactics import load_catalogue
 _ROUNDS = 10
 _GAP = 1e-4
 _DEADLINE = 0.2
+#: Share of the staff hours that a simple rule lets paid tactics take.
+PAID_HOURS = 0.5
 #: Points of the logarithm of a feeding tactic's curve.
 _POINTS = 60
 
@@ -198,17 +200,38 @@ def splits(world: World, limits: Limits, habits: Mapping[str, Habit]) -> dict[st
 
     ``equal`` gives every tactic in time the same, ``proportional`` what it had of past spending, ``cpa_greedy`` fills
     the tactics in order of their past cost per registration, each up to the most it was ever given. What a minimum or
-    the price of one unit does not allow is shared among the others.
+    the price of one unit does not allow is shared among the others. Paid tactics take staff hours, too: up to
+    :data:`PAID_HOURS` of them, the free ones get what is left.
     """
     names = [t for t in world.tactics if t in limits.starts]
-    rules: dict[str, dict[str, float]] = {"equal": {}, "proportional": {}, "cpa_greedy": {}}
-    for is_paid, amount in ((True, limits.budget), (False, limits.hours)):
-        own = [t for t in names if bool(world.prices.is_paid[world.position(t)]) == is_paid]
-        known = [t for t in own if t in habits and habits[t].amount > 0]
-        rules["equal"] |= _shared(world, dict.fromkeys(own, 1.0), amount)
-        rules["proportional"] |= _shared(world, {t: habits[t].amount for t in known}, amount)
-        rules["cpa_greedy"] |= _greedy(world, known, habits, amount)
+    paid = [t for t in names if world.prices.is_paid[world.position(t)]]
+    free = [t for t in names if t not in paid]
+    rules: dict[str, dict[str, float]] = {}
+    for rule in ("equal", "proportional", "cpa_greedy"):
+
+        def spread(own: Sequence[str], amount: float, hours: float, rule: str = rule) -> dict[str, float]:
+            known = _amounts(own, habits)
+            if rule == "cpa_greedy":
+                return _greedy(world, list(known), habits, amount, hours)
+            return _shared(world, known if rule == "proportional" else dict.fromkeys(own, 1.0), amount, hours)
+
+        bought = spread(paid, limits.budget, limits.hours * PAID_HOURS)
+        left = limits.hours - sum(staff_hours(world, t, x) for t, x in bought.items())
+        rules[rule] = bought | spread(free, left, math.inf)
     return rules
+
+
+def staff_hours(world: World, tactic: str, amount: float) -> float:
+    """Staff hours that ``amount`` yen of a paid tactic take; those of a free tactic are its amount itself."""
+    t, prices = world.position(tactic), world.prices
+    if not prices.is_paid[t]:
+        return amount
+    units = amount / prices.unit[t] if world.shape[t] == Shape.step else 0.0
+    return float(prices.staff_setup[t] + prices.staff_per_unit[t] * units)
+
+
+def _amounts(names: Sequence[str], habits: Mapping[str, Habit]) -> dict[str, float]:
+    return {t: habits[t].amount for t in names if t in habits and habits[t].amount > 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,25 +250,33 @@ def least_amount(world: World, tactic: str) -> float:
     return float(max(prices.minimum[t], prices.setup[t] + one_unit))
 
 
-def _shared(world: World, weights: Mapping[str, float], amount: float) -> dict[str, float]:
+def _shared(world: World, weights: Mapping[str, float], amount: float, hours: float) -> dict[str, float]:
     chosen = dict(weights)
     while chosen:
         total = sum(chosen.values())
         parts = {t: amount * w / total for t, w in chosen.items()}
         short = [t for t, part in parts.items() if part < least_amount(world, t)]
-        if not short:
+        if short:
+            # the one furthest from its least goes first: its share may save the others
+            chosen.pop(max(short, key=lambda t: (least_amount(world, t) / max(parts[t], 1e-9), t)))
+            continue
+        work = {t: staff_hours(world, t, part) for t, part in parts.items()}
+        if sum(work.values()) <= hours:
             return parts
-        # the one furthest from its least goes first: its share may save the others
-        chosen.pop(max(short, key=lambda t: (least_amount(world, t) / max(parts[t], 1e-9), t)))
+        chosen.pop(max(chosen, key=lambda t: (work[t] / parts[t], t)))
     return {}
 
 
-def _greedy(world: World, names: Sequence[str], habits: Mapping[str, Habit], amount: float) -> dict[str, float]:
+def _greedy(
+    world: World, names: Sequence[str], habits: Mapping[str, Habit], amount: float, hours: float
+) -> dict[str, float]:
     parts: dict[str, float] = {}
     left = amount
     for tactic in sorted(names, key=lambda t: (habits[t].amount / max(habits[t].registrations, 0.1), t)):
         part = min(habits[tactic].most, left)
-        if part > 0 and part >= least_amount(world, tactic) * (1 - 1e-9):
+        work = staff_hours(world, tactic, part) if world.prices.is_paid[world.position(tactic)] else 0.0
+        if part > 0 and part >= least_amount(world, tactic) * (1 - 1e-9) and work <= hours:
             parts[tactic] = part
             left -= part
+            hours -= work
     return parts
