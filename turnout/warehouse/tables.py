@@ -474,7 +474,7 @@ lift_test = Table(
     Column("source_file", Text, comment="NULL where it was typed in"),
     Column("is_removed", Boolean, nullable=False, server_default=text("false")),
     Column("change_id", Uuid, nullable=False, comment="rows of one command share it: undone together"),
-    Column("previous", JSONB, comment="the row before that change; NULL where there was none"),
+    Column("previous", JSONB(none_as_null=True), comment="the row before that change; NULL where there was none"),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
     PrimaryKeyConstraint("organisation", "test_id"),
     CheckConstraint("split IN ('list', 'region')", name="split"),
