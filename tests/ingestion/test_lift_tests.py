@@ -64,7 +64,7 @@ def test_every_defect_is_named_with_its_row_and_column_and_nothing_is_stored(eng
     path = write(
         tmp_path,
         f"good,own_email,list,{event['name']},,,5000,5000,84,51,",
-        f"a,meta_adz,list,{event['name']},,,5000,5000,84,51,",
+        f"a,pigeons,list,{event['name']},,,5000,5000,84,51,",
         "b,own_email,list,nobody's event,,,5000,5000,84,51,",
         "c,own_email,list,,,,5000,5000,84,51,",
         f"d,own_email,both,{event['name']},,,5000,many,84,51,",
@@ -82,7 +82,7 @@ def test_every_defect_is_named_with_its_row_and_column_and_nothing_is_stored(eng
         (8, "treated registrations"), (9, "currency"), (10, None), (11, "treated registrations"),
     }  # fmt: skip
     assert all(p.file == "tests.csv" for p in raised.value.problems)
-    assert "did you mean" in problems[3, "tactic"].message
+    assert "no tactic 'pigeons'" in problems[3, "tactic"].message
     assert "row 2" in problems[10, None].message
     with engine.connect() as connection:
         assert lift.read(connection, "default") == []

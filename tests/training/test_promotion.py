@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import xgboost
 
 from tests.training import histories
 from tests.training.histories import UNTIL
@@ -103,8 +104,12 @@ def spoil(monkeypatch, *, shift: float, recipe: str) -> None:
 
     def spoilt(*args, **options):
         fitted = fit(*args, **options)
-        parameters = replace(fitted.parameters, organisation=fitted.parameters.organisation + shift)
-        return replace(fitted, parameters=parameters)
+        names = fitted.parameters.feature_names
+        rows = xgboost.DMatrix(np.zeros((4, len(names)), dtype=np.float32), label=np.full(4, np.exp(shift)))
+        settings = {"objective": "count:poisson", "base_score": 1.0, "eta": 0.5, "lambda": 0.0, "nthread": 1}
+        trees = xgboost.train(settings, rows, num_boost_round=30)
+        trees.feature_names = list(names)
+        return replace(fitted, booster=trees)
 
     for module in (response, backtest, comparison):
         monkeypatch.setattr(module, "fit", spoilt)
