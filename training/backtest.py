@@ -68,7 +68,7 @@ def run(
     """Backtest the recipe on ``dataset``; empty frames where the history is too short."""
     rows_seen: list[pd.DataFrame] = []
     events_seen: list[pd.DataFrame] = []
-    quantiles: dict[str, Floats] = {}
+    quantiles: list[pd.DataFrame] = []
     events = dataset.history.events
     used = events[events.index.isin(dataset.rows["event_id"])]
     if len(used) * cuts[0] < FEWEST_EVENTS:
@@ -77,23 +77,50 @@ def run(
     ends = [*days[1:], events["event_date"].max() + pd.Timedelta(days=1)]
     for fold, (start, end) in enumerate(zip(days, ends, strict=True)):
         spread = calibrate(pd.concat(rows_seen), pd.concat(events_seen)) if rows_seen else Spread()
-        earlier = dataset.before(start.date())
-        later = dataset.subset(
-            ((dataset.rows["event_date"] >= start) & (dataset.rows["event_date"] < end)).to_numpy(dtype=np.bool_)
-        )
-        if later.rows.empty or earlier.rows.empty:
-            continue
         if progress is not None:
             progress(f"backtest {fold + 1}/{len(days)}: events from {start.date()}")
-        fitted = fit(earlier, seed=seed, threads=threads).with_spread(spread)
-        rows = _predict_rows(fitted, spread, earlier, later, fold, seed)
-        rows_seen.append(rows)
-        events_seen.append(_predict_events(fitted, earlier.history, dataset.history, rows, fold, quantiles))
+        found = hold_out(dataset, start, end, seed=seed, threads=threads, spread=spread, fold=fold)
+        if found is None:
+            continue
+        rows_seen.append(found.rows)
+        events_seen.append(found.events)
+        quantiles.append(found.quantiles)
     if not rows_seen:
         return Backtest(_empty(_ROWS), _empty(_EVENTS).set_index("event_id"))
     all_rows, all_events = pd.concat(rows_seen, ignore_index=True), pd.concat(events_seen)
-    kept = pd.DataFrame.from_dict(quantiles, orient="index", columns=LEVELS)
-    return Backtest(all_rows, all_events, calibrate(all_rows, all_events), kept)
+    return Backtest(all_rows, all_events, calibrate(all_rows, all_events), pd.concat(quantiles))
+
+
+def hold_out(
+    dataset: Dataset,
+    start: pd.Timestamp,
+    end: pd.Timestamp,
+    *,
+    seed: int,
+    threads: int,
+    spread: Spread | None = None,
+    fold: int = 0,
+) -> Backtest | None:
+    """One fold: fitted to the events before ``start``, asked for those in [start, end).
+
+    Args:
+        spread: interval widths, from events that are not asked for; default those without any evidence.
+
+    Returns:
+        ``None`` where nothing is asked for. With nothing to fit to, the answers are the benchmark's.
+    """
+    spread = spread or Spread()
+    earlier = dataset.before(start.date())
+    later = dataset.subset(
+        ((dataset.rows["event_date"] >= start) & (dataset.rows["event_date"] < end)).to_numpy(dtype=np.bool_)
+    )
+    if later.rows.empty:
+        return None
+    fitted = fit(earlier, seed=seed, threads=threads).with_spread(spread)
+    rows = _predict_rows(fitted, spread, earlier, later, fold, seed)
+    quantiles: dict[str, Floats] = {}
+    events = _predict_events(fitted, earlier.history, dataset.history, rows, fold, quantiles)
+    return Backtest(rows, events, spread, pd.DataFrame.from_dict(quantiles, orient="index", columns=LEVELS))
 
 
 _ROWS = (

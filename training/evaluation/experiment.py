@@ -2,8 +2,8 @@
 
 Half of the people, drawn anew :data:`SPLITS` times, are known; the other half's total in each cell (segment × arm) is
 predicted. Ours is a Poisson regression on what was known of each person, whatever the arm, times effects of arm,
-segment and pair from :mod:`training.hierarchy`, so that a cell with few people leans on its arm and its segment. Sums of
-money are treated as counts of usual orders.
+segment and pair from :mod:`training.hierarchy`: a cell with few people leans on its arm and its segment. Sums of money
+are treated as counts of usual orders.
 """
 
 from __future__ import annotations
@@ -124,7 +124,9 @@ def _features(frame: pd.DataFrame) -> Floats:
     return np.hstack(parts)
 
 
-def _ours(y: Floats, cells: _Cells, people: Floats, train: NDArray[np.bool_], totals: Floats) -> tuple[Floats, Floats]:
+def _ours(
+    y: Floats, cells: _Cells, people: Floats, train: NDArray[np.bool_], totals: Floats, seed: int
+) -> tuple[Floats, Floats]:
     """Predicted totals of the held-out cells, and how many standard deviations each was off."""
     n_arms, n_segments = len(cells.arms), len(cells.segments)
     paid = y[train][y[train] > 0]

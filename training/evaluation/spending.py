@@ -28,7 +28,7 @@ from training.calibration import conformal_factor, standardised
 from training.estimator import TREE_PARAMETERS
 from training.hierarchy import Covariate, Group, codes_of
 from turnout.errors import InputError, Problem
-from turnout.scoring.parameters import season_terms
+from turnout.scoring.effects import season_terms
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

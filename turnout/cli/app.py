@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from turnout.cli import data, models, plans, run, sources
+from turnout.cli import data, evaluate, lift, models, plans, run, sources
 from turnout.logs import configure
 
 app = typer.Typer(
@@ -31,4 +31,6 @@ run.register(app)
 data.register(app)
 sources.register(app)
 models.register(app)
+lift.register(app)
+evaluate.register(app)
 plans.register(app)

@@ -3,8 +3,8 @@
 Everything happens in a home of its own with its own servers, which is removed afterwards: an installation's warehouse
 never sees a simulated world that was made to measure it. One server serves all worlds, each as an organisation.
 
-Results are kept below ``home/cache/evaluation`` by what they are made of: the world's configuration and the code that
-leads to a dataset. Changing a model's fit does not simulate and ingest again.
+Two things are kept below ``home/cache/evaluation``, each by what it is made of: the ingested rows, by the world's
+configuration and the code of simulation and ingestion; the dataset, by that of features and forecasts, too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import pickle
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
@@ -37,6 +37,8 @@ UNTIL = date(2026, 9, 30)
 DECISION_CUT = 0.8
 #: At most this many per world, the latest.
 DECISIONS = 40
+#: Worlds and their rows that are kept for later runs.
+_KEPT = 16
 
 Progress = Callable[[str], None]
 
@@ -53,8 +55,16 @@ class WorldSpec:
 
     @property
     def key(self) -> str:
-        """Names the result: changes with the world and with the code that leads to a dataset."""
-        text = json.dumps(asdict(self), default=str, sort_keys=True) + data_fingerprint()
+        """Names the dataset: changes with the world and with the code that leads to it."""
+        return self._key(data_fingerprint())
+
+    @property
+    def warehouse_key(self) -> str:
+        """Names the ingested rows, and their organisation."""
+        return self._key(ingest_fingerprint())
+
+    def _key(self, code: str) -> str:
+        text = json.dumps(asdict(self), default=str, sort_keys=True) + code
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -101,19 +111,26 @@ class SimulatedHistory:
 @lru_cache(maxsize=1)
 def data_fingerprint() -> str:
     """Changes with the code and the catalogue between a world and its dataset."""
+    training = [f"training/{n}.py" for n in ("dataset", "demand", "outlook", "pooling", "hierarchy", "attendance")]
+    return _fingerprint(["turnout", "ingestion", "expectations", "feature_repo", *training])
+
+
+@lru_cache(maxsize=1)
+def ingest_fingerprint() -> str:
+    """Changes with the code between a world and its rows in the warehouse."""
+    own = [f"turnout/{n}" for n in ("simulation", "warehouse", "tactics", "taxonomy.py", "identity.py", "money.py")]
+    return _fingerprint(["ingestion", "expectations", *own])
+
+
+def _fingerprint(parts: Sequence[str]) -> str:
     root = Path(__file__).resolve().parents[2]
-    training = ("dataset", "demand", "outlook", "pooling", "hierarchy", "attendance", "pacing")
-    files = [
-        path
-        for package in ("turnout", "ingestion", "expectations", "feature_repo")
-        for path in (root / package).rglob("*")
-        if path.suffix in {".py", ".yaml", ".sql"} and "cli" not in path.relative_to(root).parts
-    ]
-    files += [path for name in training if (path := root / "training" / f"{name}.py").is_file()]
+    found = {p for part in parts for p in ((root / part).rglob("*") if (root / part).is_dir() else [root / part])}
     hasher = hashlib.sha256()
-    for path in sorted(files):
-        hasher.update(path.relative_to(root).as_posix().encode())
-        hasher.update(path.read_bytes())
+    for path in sorted(p for p in found if p.suffix in {".py", ".yaml", ".sql"} and p.is_file()):
+        # the world's truth is read with it, but no row depends on how the best portfolio is found
+        if "cli" not in path.relative_to(root).parts and path.name not in {"best.py", "regret.py"}:
+            hasher.update(path.relative_to(root).as_posix().encode())
+            hasher.update(path.read_bytes())
     return hasher.hexdigest()
 
 
@@ -138,12 +155,18 @@ def keep(settings: Settings, history: SimulatedHistory) -> None:
     part = path.with_suffix(".part")
     part.write_bytes(pickle.dumps(history))
     part.replace(path)
-    newest = sorted(path.parent.glob("world-*.pkl"), key=lambda p: p.stat().st_mtime, reverse=True)
-    for stale in newest[_KEPT:]:
-        stale.unlink(missing_ok=True)
+    _tidy(path.parent)
 
 
-_KEPT = 24
+def _tidy(folder: Path) -> None:
+    """Keep the newest of what was kept."""
+    for pattern in ("world-*.pkl", "rows-*"):
+        newest = sorted(folder.glob(pattern), key=lambda p: p.stat().st_mtime, reverse=True)
+        for stale in newest[_KEPT:]:
+            if stale.is_dir():
+                shutil.rmtree(stale)
+            else:
+                stale.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -169,33 +192,72 @@ def workshop(settings: Settings) -> Iterator[Settings]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def build(ready: Settings, spec: WorldSpec, progress: Progress) -> SimulatedHistory:
-    """Simulate, hand in, ingest, refresh, forecast and assemble one world.
+def build(
+    ready: Settings, spec: WorldSpec, progress: Progress, *, keep_in: Settings, fresh: bool = False
+) -> SimulatedHistory:
+    """One world as the models see it: its rows (:func:`ingested`), features, forecasts and training rows.
 
     Args:
         ready: of :func:`workshop`.
+        keep_in: the installation whose cache keeps the ingested rows.
+        fresh: simulate and ingest again, whatever was kept.
     """
+    from turnout.warehouse.engine import create_engine
+
+    settings, folder = ingested(ready, spec, progress, keep_in=keep_in, fresh=fresh)
+    engine = create_engine(settings)
+    try:
+        return _finished(settings, engine, spec, folder, progress)
+    finally:
+        engine.dispose()
+
+
+def ingested(
+    ready: Settings, spec: WorldSpec, progress: Progress, *, keep_in: Settings, fresh: bool = False
+) -> tuple[Settings, Path]:
+    """Have a world's rows in the warehouse: simulated and given to the loader and the gate, or put back from the cache.
+
+    Returns:
+        Settings of the world's organisation, and the folder with its truth.
+    """
+    from turnout.cli import snapshots
     from turnout.simulation import simulate
     from turnout.warehouse.engine import create_engine
 
-    organisation = f"world-{spec.key}"
+    organisation = f"world-{spec.warehouse_key}"
+    kept = keep_in.home_path / "cache" / "evaluation" / f"rows-{spec.warehouse_key}"
     folder = ready.home_path / organisation
-    settings = _of_organisation(ready, organisation, folder / "inbox")
-    progress("simulating")
-    simulate(
-        folder, seed=spec.seed, events=spec.events, organisers=spec.organisers, months=spec.months, until=spec.until
-    )
+    settings = organisation_settings(ready, organisation, folder / "inbox")
     engine = create_engine(settings)
     try:
-        ingested = _ingest(settings, engine, spec.until, progress)
-        history = _finished(settings, engine, spec, folder / "truth", ingested, progress)
+        if (kept / _COMPLETE).is_file() and not fresh:
+            progress("putting back ingested rows")
+            snapshots.restore(engine, kept)
+            return settings, kept
+        progress("simulating")
+        simulate(
+            folder, seed=spec.seed, events=spec.events, organisers=spec.organisers, months=spec.months, until=spec.until
+        )
+        counts = _ingest(settings, engine, spec.until, progress)
+        shutil.rmtree(kept, ignore_errors=True)
+        snapshots.dump(engine, organisation, kept)
     finally:
         engine.dispose()
+    for name in _TRUTH:
+        shutil.copyfile(folder / "truth" / name, kept / name)
+    (kept / "ingested.json").write_text(json.dumps(counts), encoding="utf-8")
+    (kept / _COMPLETE).touch()
     shutil.rmtree(folder)
-    return history
+    _tidy(kept.parent)
+    return settings, kept
 
 
-def _of_organisation(ready: Settings, organisation: str, inbox: Path) -> Settings:
+_TRUTH = ("events.json", "event_tactic.parquet", "manifest.json")
+_COMPLETE = "complete"
+
+
+def organisation_settings(ready: Settings, organisation: str, inbox: Path) -> Settings:
+    """The settings of the workshop for one of its organisations."""
     values = {name: getattr(ready, name) for name in type(ready).model_fields if name != "mlflow_tracking_uri"}
     return Settings(**values | {"organisation": organisation, "inbox": inbox})
 
@@ -217,9 +279,7 @@ def _ingest(settings: Settings, engine: Engine, until: date, progress: Progress)
     return totals
 
 
-def _finished(
-    settings: Settings, engine: Engine, spec: WorldSpec, truth: Path, ingested: dict[str, int], progress: Progress
-) -> SimulatedHistory:
+def _finished(settings: Settings, engine: Engine, spec: WorldSpec, truth: Path, progress: Progress) -> SimulatedHistory:
     from training import demand
 
     as_of = spec.until + timedelta(days=1)
@@ -243,7 +303,7 @@ def _finished(
         cut=cut,
         demand=trained.parameters,
         questions=questions,
-        ingested=ingested,
+        ingested=json.loads((truth / "ingested.json").read_text(encoding="utf-8")),
     )
 
 
