@@ -178,7 +178,8 @@ def _cards(report: Mapping[str, Any]) -> str:
     shown = (
         ("accuracy of event totals", "accuracy"), ("attainable", "attainable_accuracy"),
         ("share of attainable", "share_of_attainable"), ("90 % intervals cover", "coverage_90"),
-        ("goal calibration error", "goal_ece"), ("regret, mean", "regret_mean"), ("regret, 95th percentile", "regret_p95"),
+        ("goal calibration error", "goal_ece"), ("regret, mean", "regret_mean"),
+        ("regret, 95th percentile", "regret_p95"),
     )  # fmt: skip
     cards = "".join(
         f"<div class=card><div class=big>{_percent(report.get(key))}</div>{label}</div>"
@@ -228,9 +229,9 @@ def _decisions(report: Mapping[str, Any]) -> str:
         for name, r in found["rules"].items()
     ]
     caption = (
-        f"<p class=note>{found['events']} events announced after the models were trained; same budget, hours and tactics "
-        f"in time for everybody. The best portfolio is proved to be within {_percent(found['proved_gap_max'])} of the best "
-        "there is.</p>"
+        f"<p class=note>{found['events']} events announced after the models were trained; same budget, hours and "
+        "tactics in time for everybody. The best portfolio is proved to be within "
+        f"{100 * found['proved_gap_max']:.2f} % of the best there is.</p>"
     )
     columns = ["portfolio", "mean regret", "95th percentile", "Turnout at least as good"]
     return _table(columns, rows, first_is_ours=True) + caption

@@ -130,7 +130,7 @@ def _dataset(settings: Settings, engine: Engine, cut: date) -> Dataset:
         trained = demand.fit(past, cut, country=settings.country, seed=settings.random_seed)
         demand.publish(settings, engine, trained, "evaluation")
     planned = dataset.rows["as_of"]
-    known = planned.clip(upper=pd.Timestamp(cut))
+    known = planned.where(planned <= pd.Timestamp(cut), pd.Timestamp(cut))
     capped = with_features(settings, replace(dataset, rows=dataset.rows.assign(as_of=known)))
     return replace(capped, rows=capped.rows.assign(as_of=planned.to_numpy()))
 
