@@ -48,6 +48,7 @@ from turnout.plan import (
     Totals,
 )
 from turnout.schedule import TooLate, Window, schedule
+from turnout.scoring.effects import EventFacts
 from turnout.scoring import (
     Chosen,
     DemandModel,
@@ -184,6 +185,7 @@ class _Planner:
             self.as_of,
             str(brief.event.format),
             price=float(brief.event.price.amount),
+            facts=EventFacts.of(brief, rates),
         )
         self.skipped: dict[str, Skipped] = {}
         ticket = rates.to_base(brief.event.price)

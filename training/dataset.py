@@ -9,6 +9,9 @@ A row needs a label and an x the curve can be asked at:
 * paid tactics: x is the spend in base currency; a row without spend is left out;
 * free tactics: x is the staff hours; organisers seldom write them down, so unknown hours count as the usual effort
   (:func:`usual_effort`), and the tactic's level is learnt at that effort;
+* a free tactic of which the organiser wrote down nothing, in an event whose other free tactics are written down, was not
+  used: the few people who name it mixed it up with something else, and count as organic, like whoever else no
+  tactic of the plan brought;
 * between whole units the curve is read as straight lines (:func:`expected`): prices paid differ from the catalogue's.
 """
 
@@ -34,6 +37,7 @@ from turnout.curves import CappedLinear, Curve, Step
 from turnout.errors import NotReadyError
 from turnout.money import Rates
 from turnout.scoring.design import derived_names, design_matrix
+from turnout.scoring.effects import price_ratio
 from turnout.scoring.published import kind_of
 from turnout.settings import Settings
 from turnout.tactics import Tactic, load_catalogue
@@ -62,14 +66,15 @@ FEATURE_NAMES: tuple[str, ...] = (*derived_names(), *names.RESPONSE_FEATURES)
 _EVENTS = """
 SELECT s.event_id, s.event_date, s.segment_id, s.format, s.price_base, s.registrations, s.organic_registrations,
        s.attendees, s.show_up_rate, s.first_registration, s.is_simulated,
-       e.name, e.target_registrations, e.industries, e.job_titles, e.company_sizes
+       e.name, e.target_registrations, e.industries, e.job_titles, e.company_sizes, e.account, e.theme,
+       e.registration_opens
 FROM turnout.event_summary s
 JOIN turnout.event e ON e.organisation = s.organisation AND e.event_id = s.event_id
 WHERE s.organisation = :organisation AND s.event_date < :until
 ORDER BY s.event_date, s.event_id
 """
 _TACTICS = """
-SELECT event_id, tactic_id, spend_base, staff_hours, registrations, registrations_basis
+SELECT event_id, tactic_id, spend_base, staff_hours, registrations, registrations_basis, spend_basis, reach
 FROM turnout.event_tactic
 WHERE organisation = :organisation AND event_date < :until AND registrations IS NOT NULL
 ORDER BY event_date, event_id, tactic_id
@@ -91,8 +96,10 @@ class History:
     Attributes:
         events: one row per event, in order of date; index ``event_id``. Columns event_date (datetime64), segment_id,
             format, kind, price_base, registrations, organic_registrations, attendees, show_up_rate, is_simulated,
-            name, target_registrations, industries, job_titles, company_sizes.
-        tactics: one row per event and tactic: spend_base, staff_hours, registrations, registrations_basis.
+            name, target_registrations, industries, job_titles, company_sizes, account, theme, opens_days (days from
+            the opening of registration to the event, NaN if unknown).
+        tactics: one row per event and tactic: spend_base, staff_hours, registrations, registrations_basis, recorded
+            (whether anything but registrations is known of it).
         daily: event_id, days_before (>= 0), registrations: how they came in, where the day is known.
         until: only events before this day.
     """
@@ -151,7 +158,7 @@ class Dataset:
             plain = frame.reset_index()
             hasher.update("\x1f".join(map(str, plain.columns)).encode())
             texts = plain.select_dtypes(include="object")
-            listed = [str(c) for c in texts if texts[c].map(lambda v: isinstance(v, list | np.ndarray)).any()]
+            listed = [str(c) for c in texts if texts[c].map(lambda v: isinstance(v, list | tuple | np.ndarray)).any()]
             plain = plain.assign(**{c: plain[c].map(str) for c in listed})
             hasher.update(pd.util.hash_pandas_object(plain, index=False).to_numpy().tobytes())
         return hasher.hexdigest()[:32]
@@ -203,9 +210,19 @@ def prepared(events: pd.DataFrame, tactics: pd.DataFrame, daily: pd.DataFrame, u
         events[name] = pd.to_numeric(events[name], errors="coerce").astype(np.float64)
     prices = events["price_base"].fillna(0.0)
     events["kind"] = [kind_of(f, p) for f, p in zip(events["format"], prices, strict=True)]
+    for name in ("account", "theme"):
+        events[name] = events[name].fillna("").astype(str) if name in events else ""
+    events["opens_days"] = np.nan
+    if "registration_opens" in events:
+        opens = pd.to_datetime(events["registration_opens"])
+        events["opens_days"] = (events["event_date"] - opens) / pd.Timedelta(days=1)
+    events = events.drop(columns="registration_opens", errors="ignore")
     tactics = tactics[tactics["event_id"].isin(events.index)].copy()
     for name in ("spend_base", "staff_hours", "registrations"):
         tactics[name] = pd.to_numeric(tactics[name], errors="coerce").astype(np.float64)
+    known = [tactics[n].notna() for n in ("staff_hours", "spend_basis", "reach") if n in tactics]
+    tactics["recorded"] = np.logical_or.reduce(known)
+    tactics = tactics.drop(columns=["spend_basis", "reach"], errors="ignore")
     daily = daily[daily["event_id"].isin(events.index)].copy()
     for name in ("days_before", "registrations"):
         daily[name] = pd.to_numeric(daily[name], errors="coerce").astype(np.float64)
@@ -278,6 +295,7 @@ def assemble(history: History, rates: Rates) -> Dataset:
     skipped = {"unknown_tactic": 0, "not_used": 0, "no_audience": 0}
     for event_id, event, tactics in _by_event(history):
         brief = brief_of(event, rates.base)
+        keeps_records = any(r["recorded"] and _is_free(r["tactic_id"]) for r in tactics)
         shared = {
             "event_id": event_id,
             "segment_id": event["segment_id"],
@@ -286,6 +304,12 @@ def assemble(history: History, rates: Rates) -> Dataset:
             "event_date": event["event_date"],
             "as_of": event["event_date"] - pd.Timedelta(days=PLANNING_DAYS),
             "price_base": 0.0 if math.isnan(event["price_base"]) else event["price_base"],
+            "kind": event["kind"],
+            "organiser": event["account"],
+            "theme": event["theme"],
+            "opens_days": event["opens_days"],
+            "price_ratio": price_ratio(0.0 if math.isnan(event["price_base"]) else event["price_base"], rates),
+            "company_sizes": tuple(brief.event.audience.company_sizes),
             "industries_n": float(len(brief.event.audience.industries)),
             "job_titles_n": float(len(brief.event.audience.job_titles)),
             "company_sizes_n": float(len(brief.event.audience.company_sizes)),
@@ -299,7 +323,7 @@ def assemble(history: History, rates: Rates) -> Dataset:
             tactic = catalogue.get(row["tactic_id"])
             prior = prior_curve(tactic, brief, rates)
             x = _amount(tactic, prior, row["spend_base"], row["staff_hours"], row["registrations"])
-            if x is None:
+            if x is None or not (tactic.is_paid or row["recorded"] or not keeps_records):
                 skipped["not_used"] += 1
                 continue
             if prior.curve.maximum <= 0:
@@ -326,13 +350,29 @@ def assemble(history: History, rates: Rates) -> Dataset:
     rows["as_of"] = pd.to_datetime(rows["as_of"]).astype("datetime64[s]")
     shapes = np.empty(len(curves), dtype=object)
     shapes[:] = curves
-    return Dataset(rows, shapes, history)
+    return Dataset(rows, shapes, _with_rest(history, rows, rates))
+
+
+def _is_free(tactic_id: str) -> bool:
+    catalogue = load_catalogue()
+    return tactic_id in catalogue and not catalogue.get(tactic_id).is_paid
+
+
+def _with_rest(history: History, rows: pd.DataFrame, rates: Rates) -> History:
+    """Organic registrations as whatever the rows did not bring, and the price ratio of each event."""
+    events = history.events.copy()
+    brought = rows.groupby("event_id")["y"].sum().reindex(events.index).fillna(0.0)
+    known = events["registrations"].notna() & events["organic_registrations"].notna()
+    rest = np.maximum(events["registrations"] - brought, events["organic_registrations"])
+    events["organic_registrations"] = events["organic_registrations"].where(~known, rest)
+    events["price_ratio"] = [price_ratio(float(p), rates) for p in events["price_base"].fillna(0.0)]
+    return replace(history, events=events)
 
 
 _ROW_COLUMNS = (
     "event_id", "tactic_id", "segment_id", "event_date", "as_of", "category", "format", "channel", "is_paid",
     "price_base", "industries_n", "job_titles_n", "company_sizes_n", "demand_index", "x", "y", "weight", "baseline",
-    "prior_log_sd", "is_simulated",
+    "prior_log_sd", "is_simulated", "kind", "organiser", "theme", "opens_days", "price_ratio", "company_sizes",
 )  # fmt: skip
 
 
