@@ -21,6 +21,7 @@ from training import backtest as backtests
 from training import drift
 from training import registry as models
 from training.backtest import Backtest
+from training.cautions import cautions
 from training.dataset import Dataset, build
 from training.estimator import TREE_PARAMETERS, Fitted, fit
 from training.registry import Card, ModelRef
@@ -74,12 +75,15 @@ def fit_and_measure(dataset: Dataset, *, seed: int, threads: int, progress: Prog
         progress(f"fitting to {len(dataset.rows)} rows")
     fitted = fit(dataset, seed=seed, threads=threads).with_spread(tested.spread)
     metrics = backtests.metrics(tested)
+    warned = cautions(dataset)
+    for caution in warned:
+        log.warning("caution", model=RESPONSE, caution=caution)
     report = {
         "metrics": metrics,
         "by_tactic": backtests.by_group(tested, "tactic_id"),
         "by_segment": backtests.by_group(tested, "segment_id"),
         "trees": fitted.booster.num_boosted_rounds(),
-        "notes": list(dataset.notes),
+        "notes": [*dataset.notes, *warned],
     }
     return Trained(fitted, tested, metrics, report)
 

@@ -164,7 +164,7 @@ def _propensity(counts: Floats, people: Floats, train: NDArray[np.bool_], seed: 
     if not people.shape[1] or (counts[train] > 0).sum() < _FEWEST_OUTCOMES:
         return np.full(len(counts), rate)
     scaled = StandardScaler().fit(people[train]).transform(people)
-    inner = train & (np.random.default_rng([seed, 7]).random(len(counts)) < 0.7)
+    inner = train & (np.random.default_rng([seed, SPLITS]).random(len(counts)) < 0.7)
     left = train & ~inner
     tried = {
         alpha: PoissonRegressor(alpha=alpha, max_iter=100).fit(scaled[inner], counts[inner]).predict(scaled[left])

@@ -119,7 +119,9 @@ def pooled_events(tested: Sequence[Tested]) -> pd.DataFrame:
 def pooled_rows(tested: Sequence[Tested]) -> pd.DataFrame:
     """Held-out rows of all histories, with the ``channel`` of the tactic."""
     frames = [one.backtest.rows.assign(history=number) for number, one in enumerate(tested)]
-    rows = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    if not frames:
+        return pd.DataFrame()
+    rows = pd.concat(frames, ignore_index=True)
     catalogue = load_catalogue()
     channel = {t: catalogue.get(t).channel if t in catalogue else "other" for t in rows["tactic_id"].unique()}
     return rows.assign(channel=rows["tactic_id"].map(channel))

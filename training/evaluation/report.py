@@ -311,8 +311,8 @@ def _by_segment(figure: Figure, report: Mapping[str, Any]) -> None:
         limits = [found[n]["attainable_accuracy"] or 0 for n in names]
         axes.plot(at, limits, "_", color=_RED, markersize=16, label="attainable")
     axes.set_xticks(at, names, rotation=40, ha="right")
-    axes.set_ylim(0, 1)
-    axes.legend(frameon=False, ncols=3, loc="lower right")
+    axes.set_ylim(0, 1.15)
+    axes.legend(frameon=False, ncols=3, loc="upper right")
 
 
 def _coverage(figure: Figure, report: Mapping[str, Any]) -> None:

@@ -163,7 +163,9 @@ def _known_truth(settings: Settings, dataset: Dataset) -> Any:
 
 
 def _notes(dataset: Dataset, tested: Tested) -> list[str]:
-    notes = list(dataset.notes)
+    from training.cautions import cautions
+
+    notes = [*dataset.notes, *cautions(dataset)]
     if tested.backtest.events.empty:
         notes.append(
             f"{len(dataset.history.events)} past events are too few to measure anything; "
