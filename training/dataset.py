@@ -9,7 +9,7 @@ A row needs a label and an x the curve can be asked at:
 * paid tactics: x is the spend in base currency; a row without spend is left out;
 * free tactics: x is the staff hours; organisers seldom write them down, so unknown hours count as the usual effort
   (:func:`usual_effort`), and the tactic's level is learnt at that effort;
-* a free tactic of which the organiser wrote down nothing, in an event whose other free tactics are written down, was not
+* a free tactic of which the organiser wrote down nothing, in an event whose other free ones are written down, was not
   used: the few people who name it mixed it up with something else, and count as organic, like whoever else no
   tactic of the plan brought;
 * between whole units the curve is read as straight lines (:func:`expected`): prices paid differ from the catalogue's.
@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, text
 
 from feature_repo import names
+from training import experiments
 from turnout import taxonomy
 from turnout.brief import Brief
 from turnout.curves import CappedLinear, Curve, Step
@@ -127,6 +128,7 @@ class Dataset:
         curves: the benchmark curve of each row, shape (rows,).
         history: the events behind them, also those without any usable row.
         feature_names: columns of the design matrix.
+        lifts: lift tests as observations of the tactics' levels (:mod:`training.experiments`); of no event.
     """
 
     rows: pd.DataFrame
@@ -134,6 +136,7 @@ class Dataset:
     history: History
     feature_names: tuple[str, ...] = FEATURE_NAMES
     notes: tuple[str, ...] = field(default=())
+    lifts: pd.DataFrame = field(default_factory=experiments.nothing)
 
     def matrix(self) -> NDArray[np.float32]:
         """The design matrix of all rows."""
@@ -142,19 +145,18 @@ class Dataset:
     def before(self, day: date) -> Dataset:
         """The rows of events before ``day``, with the history of that morning."""
         part = self.subset(np.asarray(self.rows["event_date"] < pd.Timestamp(day), dtype=np.bool_))
-        return Dataset(part.rows, part.curves, self.history.before(day), self.feature_names, self.notes)
+        known = self.lifts[self.lifts["day"] < pd.Timestamp(day)].reset_index(drop=True)
+        return replace(part, history=self.history.before(day), lifts=known)
 
     def subset(self, mask: NDArray[np.bool_]) -> Dataset:
         """The rows where ``mask`` holds; the history stays whole."""
-        return Dataset(
-            self.rows[mask].reset_index(drop=True), self.curves[mask], self.history, self.feature_names, self.notes
-        )
+        return replace(self, rows=self.rows[mask].reset_index(drop=True), curves=self.curves[mask])
 
     @property
     def fingerprint(self) -> str:
         """Changes exactly when something that training reads changes; not with the night it is read in."""
         hasher = hashlib.sha256()
-        for frame in (self.rows, self.history.events, self.history.daily):
+        for frame in (self.rows, self.history.events, self.history.daily, self.lifts.drop(columns="curve")):
             plain = frame.reset_index()
             hasher.update("\x1f".join(map(str, plain.columns)).encode())
             texts = plain.select_dtypes(include="object")
@@ -183,7 +185,9 @@ def build(settings: Settings, until: date, *, engine: Engine | None = None) -> D
         until: only events before this day count.
     """
     history = load_history(settings, until, engine=engine)
-    dataset = assemble(history, Rates.of(settings))
+    rates = Rates.of(settings)
+    tests = experiments.observations(settings, until, engine=engine)
+    dataset = replace(assemble(history, rates), lifts=experiments.with_benchmark(tests, rates))
     return with_features(settings, dataset)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import date
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,15 +24,18 @@ from turnout import taxonomy
 from turnout.brief import Brief
 from turnout.lift import Stored, read
 from turnout.money import Rates
+from turnout.scoring.published import kind_of
 from turnout.settings import Settings
 from turnout.tactics import load_catalogue
-from turnout.tactics.priors import PriorCurve, prior_curve
+from turnout.tactics.priors import prior_curve
 from turnout.warehouse.engine import create_engine
 
 #: An experiment weighs as much as so many attributed counts of the same precision: a guess.
 TRUST = 4.0
 #: Overdispersion of counts that weights are computed with; the fit's own starts there.
 _OVERDISPERSION = 0.15
+#: What the benchmark of a test is read at.
+FORMAT = "online"
 COLUMNS = (
     "test_id", "tactic_id", "segment_id", "event_id", "day", "x", "y", "sd", "log_sd", "weight",
 )  # fmt: skip
@@ -97,8 +101,13 @@ def _weight(y: float, sd: float) -> float:
     return TRUST * min((mean + between) / (sd**2 + between), 1.0)
 
 
-def with_benchmark(frame: pd.DataFrame, rates: Rates) -> tuple[pd.DataFrame, list[PriorCurve]]:
-    """Observations with their benchmark: x filled in, ``baseline`` and ``prior_log_sd``, and the prior curves.
+def nothing() -> pd.DataFrame:
+    """No observations, in the columns of :func:`with_benchmark`."""
+    return with_benchmark(as_frame([]), Rates({"JPY": 1.0}))
+
+
+def with_benchmark(frame: pd.DataFrame, rates: Rates) -> pd.DataFrame:
+    """Observations with their benchmark: x filled in, and the columns ``curve``, ``baseline`` and ``prior_log_sd``.
 
     The event of a test is not asked what it was like: an experiment speaks of the tactic, so its benchmark is that of a
     free online event of its segment.
@@ -106,21 +115,48 @@ def with_benchmark(frame: pd.DataFrame, rates: Rates) -> tuple[pd.DataFrame, lis
     from training.dataset import expected, usual_effort
 
     catalogue = load_catalogue()
-    priors = []
-    baselines, amounts = [], []
+    amounts, curves, baselines, spreads = [], [], [], []
     for row in frame.to_dict("records"):
-        segment = row["segment_id"] or taxonomy.categories.ids[-1]
         brief = Brief.model_validate(
             {
-                "event": {"name": "test", "date": row["day"].date(), "category": segment, "format": "online"},
+                "event": {
+                    "name": "test",
+                    "date": row["day"].date(),
+                    "category": row["segment_id"] or taxonomy.categories.ids[-1],
+                    "format": FORMAT,
+                },
                 "goal": {"target": 100},
                 "budget": {"amount": 0, "currency": rates.base},
             }
         )
         prior = prior_curve(catalogue.get(row["tactic_id"]), brief, rates)
-        x = usual_effort(prior) if np.isnan(row["x"]) else row["x"]
-        priors.append(prior)
+        x = usual_effort(prior) if np.isnan(row["x"]) else float(row["x"])
         amounts.append(x)
+        curves.append(prior.curve)
         baselines.append(expected(prior.curve, x))
-    filled = frame.assign(x=amounts, baseline=baselines, prior_log_sd=[p.log_sd for p in priors])
-    return filled, priors
+        spreads.append(prior.log_sd)
+    shapes = np.empty(len(curves), dtype=object)
+    shapes[:] = curves
+    numbers = {"x": amounts, "baseline": baselines, "prior_log_sd": spreads}
+    return frame.assign(curve=shapes, **{n: np.array(v, dtype=np.float64) for n, v in numbers.items()})
+
+
+def effect_columns(frame: pd.DataFrame, rows: pd.DataFrame) -> dict[str, Any]:
+    """The columns of :func:`turnout.scoring.effects.terms` for observations beside the training's ``rows``.
+
+    A test over several segments is put to the one with most rows, for it has to be somewhere.
+    """
+    count = len(frame)
+    usual = rows["segment_id"].mode().iloc[0] if len(rows) else taxonomy.categories.ids[-1]
+    sizes = np.empty(count, dtype=object)
+    sizes[:] = [()] * count
+    same = {"kind": kind_of(FORMAT, 0.0), "organiser": "", "theme": ""}
+    return {
+        "tactic_id": frame["tactic_id"].to_numpy(),
+        "segment_id": frame["segment_id"].replace("", usual).to_numpy(),
+        "event_date": frame["day"].to_numpy(),
+        "opens_days": np.full(count, np.nan),
+        "price_ratio": np.zeros(count),
+        "company_sizes": sizes,
+        **{name: np.full(count, value, dtype=object) for name, value in same.items()},
+    }

@@ -13,7 +13,7 @@ Per tactic, the size of the audience (``log_stretch``) is found on a grid, with 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
@@ -26,6 +26,7 @@ from scipy import sparse
 from training import hierarchy
 from training.calibration import NOISE_LOG_SD, SHARED_LOG_SD
 from training.dataset import Dataset, columns_of, demand_index_of, expected
+from training.experiments import effect_columns
 from training.hierarchy import Covariate, Group, Members
 from turnout import taxonomy
 from turnout.curves import Step, Tabulated
@@ -91,7 +92,7 @@ def fit_pooling(dataset: Dataset, *, stretched: bool = True) -> Pooled:
 
 @dataclass(frozen=True, slots=True)
 class _Stacked:
-    """Rows of the dataset, then one organic row per event whose organic count is known.
+    """Rows of the dataset, one organic row per event whose organic count is known, then one per lift test.
 
     Attributes:
         keys: columns that :func:`turnout.scoring.effects.terms` reads, arrays of length (rows,).
@@ -113,12 +114,15 @@ class _Stacked:
         rows, events = dataset.rows, dataset.history.events
         known = events["organic_registrations"].notna().to_numpy()
         organic = events[known]
-        keys = stacked_columns(columns_of(rows), organic_columns(organic))
-        count = len(rows) + len(organic)
+        lifts = dataset.lifts
+        keys = stacked_columns(columns_of(rows), organic_columns(organic), effect_columns(lifts, rows))
+        count = len(rows) + len(organic) + len(lifts)
         days = keys["event_date"].astype("datetime64[D]")
         origin = days.max().item() if count else None
-        index = np.concatenate([rows["demand_index"].to_numpy(dtype=np.float64), demand_index_of(events)[known]])
-        sd = pd.Series([*rows["prior_log_sd"], *([ORGANIC_GUESS_LOG_SD] * len(organic))], dtype=np.float64)
+        indices = (rows["demand_index"].to_numpy(dtype=np.float64), demand_index_of(events)[known], np.ones(len(lifts)))
+        index = np.concatenate(indices)
+        guess = [ORGANIC_GUESS_LOG_SD] * len(organic)
+        sd = pd.Series([*rows["prior_log_sd"], *guess, *lifts["prior_log_sd"]], dtype=np.float64)
         own = sd.groupby(keys["tactic_id"]).median().to_dict()
         levels: dict[str, list[str]] = {}
         groups: dict[str, Group | Members] = {}
@@ -128,9 +132,9 @@ class _Stacked:
             spread = np.array([own[t] for t in levels[name]]) if name == "tactic" else prior.sd
             groups[name] = Members(matrix, spread, prior.mean, prior.learn)
         return cls(
-            y=np.array([*rows["y"], *organic["organic_registrations"].clip(lower=0)], dtype=np.float64),
-            base=np.array([*rows["baseline"], *([ORGANIC_GUESS] * len(organic))], dtype=np.float64),
-            weights=np.array([*rows["weight"], *([1.0] * len(organic))], dtype=np.float64),
+            y=np.array([*rows["y"], *organic["organic_registrations"].clip(lower=0), *lifts["y"]], dtype=np.float64),
+            base=np.array([*rows["baseline"], *([ORGANIC_GUESS] * len(organic)), *lifts["baseline"]], dtype=np.float64),
+            weights=np.array([*rows["weight"], *([1.0] * len(organic)), *lifts["weight"]], dtype=np.float64),
             keys=keys,
             levels=levels,
             groups=groups,
@@ -159,6 +163,8 @@ class _Stacked:
         """The same with the benchmark read from stretched curves."""
         base = self.base.copy()
         base[: len(dataset.rows)] = stretched_baseline(dataset, stretches)
+        if len(lifts := dataset.lifts):
+            base[-len(lifts) :] = _stretched(lifts, lifts["curve"], stretches)
         return replace(self, base=base)
 
 
@@ -196,10 +202,14 @@ def _membership(group: str, entries: Terms, rows: int) -> tuple[list[str], spars
 
 def stretched_baseline(dataset: Dataset, stretches: Mapping[str, float]) -> Floats:
     """The benchmark of each row over audiences of another size."""
-    rows = zip(dataset.rows["tactic_id"], dataset.curves, dataset.rows["x"], dataset.rows["baseline"], strict=True)
+    return _stretched(dataset.rows, dataset.curves, stretches)
+
+
+def _stretched(rows: pd.DataFrame, curves: Iterable[Any], stretches: Mapping[str, float]) -> Floats:
+    cells = zip(rows["tactic_id"], curves, rows["x"], rows["baseline"], strict=True)
     return np.array([
         expected(stretch(curve, stretches[tactic]), x) if tactic in stretches else base
-        for tactic, curve, x, base in rows
+        for tactic, curve, x, base in cells
     ])  # fmt: skip
 
 
@@ -300,6 +310,8 @@ def _parameters(
             last=dates.max().date(),
             log_stretch=stretches.get(str(tactic), 0.0),
         )
+    # known from lift tests alone
+    effects["tactic"] = {tactic: own[tactic] for tactic in sorted({*dataset.lifts["tactic_id"]} - {*tactics})}
     return ResponseParameters(
         feature_names=dataset.feature_names,
         tactics=tactics,

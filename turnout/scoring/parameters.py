@@ -66,7 +66,8 @@ class ResponseParameters:
     Attributes:
         feature_names: columns of the design matrix, in the booster's order.
         tactics: history per tactic id; a tactic that is absent was never used.
-        effects: posterior means, group → key → effect (:mod:`turnout.scoring.effects`), but the tactics' own.
+        effects: posterior means, group → key → effect (:mod:`turnout.scoring.effects`); of the tactics' own
+            only those that are known from lift tests alone.
         effect_sd: spread of a level that was never seen, by group.
         trend_origin: the day trends are counted from.
         level_log_sd: posterior spread of all effects but the tactic's own, by segment (``''``: one without data): what
@@ -97,7 +98,7 @@ class ResponseParameters:
 
     @property
     def table(self) -> EffectTable:
-        own = {tactic: history.log_scale for tactic, history in self.tactics.items()}
+        own = self.effects.get("tactic", {}) | {t: history.log_scale for t, history in self.tactics.items()}
         return EffectTable({**self.effects, "tactic": own}, self.effect_sd, self.trend_origin)
 
     def log_scales(self, columns: Columns, rows: int) -> Floats:
