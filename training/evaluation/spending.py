@@ -192,6 +192,7 @@ class SpendModel:
     def pooled(self, data: _Data) -> Floats:
         """The curve times the groups' effects, in counts."""
         groups = {f"group_{i}": data.codes[:, i] for i in range(data.codes.shape[1])}
+        groups["level"] = np.zeros(len(data.y), dtype=np.int64)
         covariates = _time_values(data, self.first_day)
         return self.base(data) * np.exp(np.clip(self.fit.eta(groups, covariates, len(data.y)), -3, 3))
 
@@ -253,6 +254,7 @@ def _fitted(data: _Data, rounds: int, log_sd: float, seed: int) -> SpendModel:
     groups = {
         f"group_{i}": Group(data.codes[:, i], levels, _GROUP_SD, learn=True) for i, levels in enumerate(data.levels)
     }
+    groups["level"] = Group(np.zeros(len(y), dtype=np.int64), 1, _GROUP_SD)
     first = 0.0 if data.days is None else float(data.days.min())
     covariates = {n: Covariate(np.asarray(v), 0.0, 0.2) for n, v in _time_values(data, first).items()}
     fit = hierarchy.fit(y, base, groups, covariates)

@@ -61,7 +61,9 @@ def evaluate(
     target: Annotated[
         list[str] | None, typer.Option(help="Column of the file to predict; may be repeated. Default: found.")
     ] = None,
-    spend: Annotated[str | None, typer.Option(help="Column of the file with the money spent.")] = None,
+    spend: Annotated[
+        list[str] | None, typer.Option(help="Column of the file with money spent; may be repeated. Default: found.")
+    ] = None,
     date_column: Annotated[str | None, typer.Option("--date", help="Column of the file with the day.")] = None,
     group: Annotated[
         list[str] | None, typer.Option(help="Column of the file that forms groups; may be repeated.")
