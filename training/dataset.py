@@ -21,7 +21,7 @@ import hashlib
 import math
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -75,10 +75,18 @@ WHERE s.organisation = :organisation AND s.event_date < :until
 ORDER BY s.event_date, s.event_id
 """
 _TACTICS = """
-SELECT event_id, tactic_id, spend_base, staff_hours, registrations, registrations_basis, spend_basis, reach
-FROM turnout.event_tactic
-WHERE organisation = :organisation AND event_date < :until AND registrations IS NOT NULL
-ORDER BY event_date, event_id, tactic_id
+WITH begun AS (
+    SELECT event_id, tactic_id, min(date) AS first_date
+    FROM turnout.tactic_daily
+    WHERE organisation = :organisation AND event_id IS NOT NULL AND (reach > 0 OR spend_base > 0)
+    GROUP BY event_id, tactic_id
+)
+SELECT t.event_id, t.tactic_id, t.spend_base, t.staff_hours, t.registrations, t.registrations_basis, t.spend_basis,
+       t.reach, t.event_date - b.first_date AS run_days
+FROM turnout.event_tactic t
+LEFT JOIN begun b ON b.event_id = t.event_id AND b.tactic_id = t.tactic_id
+WHERE t.organisation = :organisation AND t.event_date < :until AND t.registrations IS NOT NULL
+ORDER BY t.event_date, t.event_id, t.tactic_id
 """
 _DAILY = """
 SELECT r.event_id, greatest(e.event_date - r.date, 0) AS days_before, sum(r.quantity) AS registrations
@@ -100,7 +108,8 @@ class History:
             name, target_registrations, industries, job_titles, company_sizes, account, theme, opens_days (days from
             the opening of registration to the event, NaN if unknown).
         tactics: one row per event and tactic: spend_base, staff_hours, registrations, registrations_basis, recorded
-            (whether anything but registrations is known of it).
+            (whether anything but registrations is known of it), run_days (days from the first paid or sent one to the
+            event, NaN where no day is known; never from registrations, which are the outcome).
         daily: event_id, days_before (>= 0), registrations: how they came in, where the day is known.
         until: only events before this day.
     """
@@ -222,7 +231,9 @@ def prepared(events: pd.DataFrame, tactics: pd.DataFrame, daily: pd.DataFrame, u
         events["opens_days"] = (events["event_date"] - opens) / pd.Timedelta(days=1)
     events = events.drop(columns="registration_opens", errors="ignore")
     tactics = tactics[tactics["event_id"].isin(events.index)].copy()
-    for name in ("spend_base", "staff_hours", "registrations"):
+    if "run_days" not in tactics:
+        tactics["run_days"] = np.nan
+    for name in ("spend_base", "staff_hours", "registrations", "run_days"):
         tactics[name] = pd.to_numeric(tactics[name], errors="coerce").astype(np.float64)
     known = [tactics[n].notna() for n in ("staff_hours", "spend_basis", "reach") if n in tactics]
     tactics["recorded"] = np.logical_or.reduce(known)
@@ -325,7 +336,7 @@ def assemble(history: History, rates: Rates) -> Dataset:
                 skipped["unknown_tactic"] += 1
                 continue
             tactic = catalogue.get(row["tactic_id"])
-            prior = prior_curve(tactic, brief, rates)
+            prior = prior_curve(tactic, _as_planned(brief, tactic, row["run_days"]), rates)
             x = _amount(tactic, prior, row["spend_base"], row["staff_hours"], row["registrations"])
             if x is None or not (tactic.is_paid or row["recorded"] or not keeps_records):
                 skipped["not_used"] += 1
@@ -345,6 +356,7 @@ def assemble(history: History, rates: Rates) -> Dataset:
                     "weight": BASIS_WEIGHTS.get(row["registrations_basis"], BASIS_WEIGHTS["claimed"]),
                     "baseline": expected(prior.curve, x),
                     "prior_log_sd": prior.log_sd,
+                    "run_days": row["run_days"],
                 }
             )
     if any(skipped.values()):
@@ -355,6 +367,14 @@ def assemble(history: History, rates: Rates) -> Dataset:
     shapes = np.empty(len(curves), dtype=object)
     shapes[:] = curves
     return Dataset(rows, shapes, _with_rest(history, rows, rates))
+
+
+def _as_planned(brief: Brief, tactic: Tactic, run_days: float) -> Brief:
+    """``brief`` as of the last day on which the tactic could still begin when it did: late ones reach fewer."""
+    if math.isnan(run_days) or run_days >= tactic.lead_time_days:
+        return brief
+    left = timedelta(days=int(run_days) + tactic.preparation_days)
+    return brief.model_copy(update={"as_of": brief.event.date - left})
 
 
 def _is_free(tactic_id: str) -> bool:
@@ -376,7 +396,8 @@ def _with_rest(history: History, rows: pd.DataFrame, rates: Rates) -> History:
 _ROW_COLUMNS = (
     "event_id", "tactic_id", "segment_id", "event_date", "as_of", "category", "format", "channel", "is_paid",
     "price_base", "industries_n", "job_titles_n", "company_sizes_n", "demand_index", "x", "y", "weight", "baseline",
-    "prior_log_sd", "is_simulated", "kind", "organiser", "theme", "opens_days", "price_ratio", "company_sizes",
+    "prior_log_sd", "is_simulated", "kind", "organiser", "theme", "opens_days", "run_days", "price_ratio",
+    "company_sizes",
 )  # fmt: skip
 
 

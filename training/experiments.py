@@ -156,6 +156,7 @@ def effect_columns(frame: pd.DataFrame, rows: pd.DataFrame) -> dict[str, Any]:
         "segment_id": frame["segment_id"].replace("", usual).to_numpy(),
         "event_date": frame["day"].to_numpy(),
         "opens_days": np.full(count, np.nan),
+        "run_days": np.full(count, np.nan),
         "price_ratio": np.zeros(count),
         "company_sizes": sizes,
         **{name: np.full(count, value, dtype=object) for name, value in same.items()},

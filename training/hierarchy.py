@@ -13,7 +13,7 @@ fitted at its mode (MAP) by Newton's method with the expected information, with 
 covariance (Laplace). Three things make it safe on the little and dirty data of a real organiser:
 
 * every effect has a prior, so a tactic with one event, or with zeros only, stays finite and near its benchmark;
-* residuals are Huberised at three standard deviations, so that one typing error of 100 × does not set the level;
+* residuals are Huberised at five standard deviations, so that one typing error of 100 × does not set the level;
 * a group's sd is itself estimated (EM), held near its default by :data:`PRIOR_LEVELS` imaginary levels.
 
 φ is estimated from the squared residuals. Events share shocks that this model does not name; their effect on the spread
@@ -35,7 +35,7 @@ Ints = NDArray[np.int64]
 
 #: Imaginary levels that hold a learnt sd near its default.
 PRIOR_LEVELS = 6.0
-_HUBER = 3.0
+_HUBER = 5.0
 _OVERDISPERSION_RANGE = (0.01, 2.0)
 _STEPS = 40
 _ROUNDS = 4

@@ -29,7 +29,7 @@ from training.dataset import Dataset, columns_of, demand_index_of, expected
 from training.experiments import effect_columns
 from training.hierarchy import Covariate, Group, Members
 from turnout import taxonomy
-from turnout.curves import Step, Tabulated
+from turnout.curves import Tabulated
 from turnout.scoring.demand import ORGANIC_GUESS, ORGANIC_GUESS_LOG_SD, Organic
 from turnout.scoring.effects import OPEN_GROUPS, ORGANIC, PRIORS, Columns, Terms, terms
 from turnout.scoring.parameters import NEW_SEGMENT, ResponseParameters, TacticHistory, stretch
@@ -38,14 +38,14 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 #: Spread of the log size of an audience against the benchmark's: a guess.
-STRETCH_SD = 0.6
+STRETCH_SD = 0.9
 #: Demand moves registrations about in proportion, a guess: mean and sd of the elasticity.
 DEMAND_ELASTICITY = (0.8, 0.4)
 
 _SPREAD_SAMPLE = 20_000
 _STRETCH_ROWS = 6
 _STRETCH_SAMPLE = 300
-_STRETCH_GRID = np.linspace(-1.5, 1.5, 13)
+_STRETCH_GRID = np.linspace(-2.5, 2.5, 21)
 _OUTLIER = 4.0
 _SMALLEST_LOG_SD = 0.05
 
@@ -176,11 +176,13 @@ def organic_columns(events: pd.DataFrame) -> dict[str, Any]:
     known = taxonomy.company_sizes
     sizes[:] = [tuple(i for i in listed if i in known) for listed in events["company_sizes"]]
     organic = np.full(len(events), ORGANIC, dtype=object)
-    return columns | {"tactic_id": organic, "company_sizes": sizes}
+    return columns | {"tactic_id": organic, "company_sizes": sizes, "run_days": np.full(len(events), np.nan)}
 
 
-_KEYS = ("tactic_id", "segment_id", "kind", "event_date", "organiser", "theme", "opens_days", "price_ratio",
-         "company_sizes")  # fmt: skip
+_KEYS = (
+    "tactic_id", "segment_id", "kind", "event_date", "organiser", "theme", "opens_days", "run_days", "price_ratio",
+    "company_sizes",
+)  # fmt: skip
 
 
 def stacked_columns(*parts: Columns) -> dict[str, Any]:
@@ -221,7 +223,7 @@ def _stretches(dataset: Dataset, data: _Stacked, fitted: hierarchy.Fit) -> dict[
     x_all = dataset.rows["x"].to_numpy(dtype=np.float64)
     for position, tactic in enumerate(data.levels["tactic"]):
         chosen = np.flatnonzero(tactic_codes == position)
-        if len(chosen) < _STRETCH_ROWS or isinstance(dataset.curves[chosen[0]], Step | Tabulated):
+        if len(chosen) < _STRETCH_ROWS or isinstance(dataset.curves[chosen[0]], Tabulated):
             continue
         if len(chosen) > _STRETCH_SAMPLE:
             chosen = chosen[np.linspace(0, len(chosen) - 1, _STRETCH_SAMPLE).astype(int)]

@@ -18,6 +18,9 @@ weekday              0 (Monday) … 6               1
 size, size_tactic    company size (and tactic)    1/n for each of the n sizes named: several levels per row
 price                one, organic                 log(1 + p/h), h the ticket price that halves interest (catalogue)
 opens                one                          log(days from opening of registration to event / 45), bounded
+run, run_tactic      one; tactic                  log of the share of its usual run that the tactic had
+open_run,            one; tactic                  log of the share of its usual run for which registration was open
+open_run_tactic
 trend                one, each segment            years from the end of the training data, bounded
 season               four terms                   two harmonics of the year
 ===================  ===========================  =====================================================================
@@ -41,7 +44,7 @@ from numpy.typing import ArrayLike, NDArray
 from turnout.brief import Brief
 from turnout.money import Rates
 from turnout.scoring.published import kind_of
-from turnout.tactics.catalogue import load_event_priors
+from turnout.tactics.catalogue import load_catalogue, load_event_priors
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -56,6 +59,7 @@ USUAL_OPENS = 45.0
 _OPENS_RANGE = (0.1, 1.5)
 #: A trend is not carried further than half a year beyond the data.
 _TREND_RANGE = (-10.0, 0.5)
+_LEAST_SHARE = 0.05
 _YEAR = 365.2425
 
 
@@ -85,6 +89,10 @@ PRIORS: Mapping[str, Prior] = {
     "size_tactic": Prior(0.15, learn=True),
     "price": Prior(0.5),
     "opens": Prior(0.3, mean=0.2),
+    "run": Prior(0.3, mean=0.2),
+    "run_tactic": Prior(0.2, learn=True),
+    "open_run": Prior(0.3, mean=0.2),
+    "open_run_tactic": Prior(0.2, learn=True),
     "trend": Prior(0.10, learn=True),
     "season": Prior(0.10),
 }
@@ -109,6 +117,7 @@ class EventFacts:
         organiser: the account it is held under; '' is not known.
         theme: free text; '' is not known.
         opens_days: days from the opening of registration to the event; None is not known.
+        left_days: days from the day of planning to the event; None: enough for everything.
         price_ratio: ticket price over the price that halves interest (:func:`price_ratio`).
     """
 
@@ -118,6 +127,7 @@ class EventFacts:
     organiser: str = ""
     theme: str = ""
     opens_days: float | None = None
+    left_days: float | None = None
     price_ratio: float = 0.0
     company_sizes: tuple[str, ...] = ()
 
@@ -133,6 +143,7 @@ class EventFacts:
             organiser=event.organiser,
             theme=event.theme,
             opens_days=None if opens is None else float((event.date - opens).days),
+            left_days=None if brief.as_of is None else float((event.date - brief.as_of).days),
             price_ratio=price_ratio(rates.to_base(event.price), rates),
             company_sizes=tuple(event.audience.company_sizes),
         )
@@ -147,6 +158,7 @@ class EventFacts:
             "organiser": self.organiser,
             "theme": self.theme,
             "opens_days": math.nan if self.opens_days is None else self.opens_days,
+            "run_days": _run_days(self.left_days, tactic_ids),
             "price_ratio": self.price_ratio,
             "company_sizes": self.company_sizes,
         }
@@ -155,6 +167,39 @@ class EventFacts:
 def price_ratio(price_base: float, rates: Rates) -> float:
     """A ticket price (base currency) over the catalogue's price that halves interest."""
     return price_base / rates.from_jpy(load_event_priors().get("factors", "price_half_jpy").value)
+
+
+def _run_days(left: float | None, tactic_ids: Sequence[str]) -> Floats:
+    """Days before the event on which each tactic can begin if planned ``left`` days ahead; NaN: early enough."""
+    catalogue = load_catalogue()
+    days = np.full(len(tactic_ids), math.nan)
+    if left is not None:
+        for row, tactic in enumerate(tactic_ids):
+            if tactic in catalogue:
+                days[row] = left - catalogue.get(tactic).preparation_days
+    return days
+
+
+def log_run_share(tactic_ids: ArrayLike, days: Floats) -> Floats:
+    """Log of the share of its usual run that is left to a tactic begun ``days`` before the event; 0 where unknown.
+
+    The usual run goes from the catalogue's lead time to the last day of its window. Shares below a twentieth count as
+    one: so late, nothing is known.
+    """
+    lead, last = _usual_runs(tuple(np.asarray(tactic_ids, dtype=object).tolist()))
+    share = (np.minimum(days, lead) - last + 1.0) / (lead - last + 1.0)
+    return np.asarray(np.nan_to_num(np.log(np.clip(share, _LEAST_SHARE, 1.0)), nan=0.0))
+
+
+def _usual_runs(tactic_ids: tuple[str, ...]) -> tuple[Floats, Floats]:
+    catalogue = load_catalogue()
+    runs = {
+        t: (float(catalogue.get(t).lead_time_days), float(catalogue.get(t).window.last_day))
+        for t in set(tactic_ids)
+        if t in catalogue
+    }
+    both = np.array([runs.get(t, (math.nan, math.nan)) for t in tactic_ids]).reshape(-1, 2)
+    return both[:, 0], both[:, 1]
 
 
 def normalised(text: str) -> str:
@@ -172,7 +217,8 @@ def terms(columns: Columns, rows: int, origin: date | None) -> dict[str, Terms]:
     """The effects that act on each row, by group.
 
     Args:
-        columns: tactic_id, segment_id, kind, event_date, organiser, theme, opens_days, price_ratio, company_sizes:
+        columns: tactic_id, segment_id, kind, event_date, organiser, theme, opens_days, run_days (days before the event
+            on which the tactic begins, NaN if not known), price_ratio, company_sizes:
             arrays of length ``rows``, or scalars (a tuple of sizes) that hold for every row.
         origin: the day trends are counted from, the last one of the training data; None: no trend.
     """
@@ -186,6 +232,8 @@ def terms(columns: Columns, rows: int, origin: date | None) -> dict[str, Terms]:
     price = np.log1p(np.maximum(_numbers(columns["price_ratio"], rows), 0.0))
     ahead = _numbers(columns["opens_days"], rows) / USUAL_OPENS
     opens = np.nan_to_num(np.log(np.clip(ahead, *_OPENS_RANGE)), nan=0.0)
+    run = log_run_share(tactic, _numbers(columns["run_days"], rows))
+    open_run = log_run_share(tactic, _numbers(columns["opens_days"], rows))
     years = np.zeros(rows)
     if origin is not None:
         years = np.clip((days - (np.datetime64(origin, "D").astype(np.int64))) / _YEAR, *_TREND_RANGE)
@@ -206,6 +254,10 @@ def terms(columns: Columns, rows: int, origin: date | None) -> dict[str, Terms]:
         "size_tactic": Terms(sized, _pairs(sizes, tactic[sized]), shares),
         "price": _joined((every, one, price), (every[organic], _same("organic", organic), price[organic])),
         "opens": Terms(every, one, opens),
+        "run": Terms(every[~organic], one[~organic], run[~organic]),
+        "run_tactic": Terms(every[~organic], tactic[~organic], run[~organic]),
+        "open_run": Terms(every[~organic], one[~organic], open_run[~organic]),
+        "open_run_tactic": Terms(every[~organic], tactic[~organic], open_run[~organic]),
         "trend": _joined((every, one, years), (every, segment, years)),
         "season": Terms(
             np.repeat(every, 4), np.tile(np.array([str(i) for i in range(4)], dtype=object), rows), season.reshape(-1)

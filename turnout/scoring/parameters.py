@@ -185,10 +185,14 @@ class ResponseParameters:
 def stretch(curve: Curve, log_stretch: float) -> Curve:
     """``curve`` over an audience exp(log_stretch) times as large.
 
-    Curves of whole units keep their thresholds: those are prices, which an audience does not change.
+    Curves of whole units keep their thresholds, which are prices, and what the first unit brings: in a larger audience
+    each further unit finds more people whom the ones before did not reach, exp(log_stretch) times as many.
     """
-    if log_stretch == 0.0 or isinstance(curve, Step | Tabulated):
+    if log_stretch == 0.0 or isinstance(curve, Tabulated):
         return curve
+    if isinstance(curve, Step):
+        levels = np.atleast_1d(np.asarray(curve.levels, dtype=np.float64))
+        return Step(curve.at, (levels[0] + (levels - levels[0]) * math.exp(log_stretch)).tolist())
     return curve.stretched(math.exp(log_stretch))
 
 

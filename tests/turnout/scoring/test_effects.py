@@ -74,7 +74,7 @@ def test_many_rows_get_what_each_would_get_alone():
     tactics = ["own_email", ORGANIC, "partner"]
     columns = {
         name: np.array([f.columns([t])[name] for f, t in zip(facts, tactics, strict=True)]).reshape(3)
-        for name in ("segment_id", "kind", "event_date", "organiser", "theme", "opens_days", "price_ratio")
+        for name in ("segment_id", "kind", "event_date", "organiser", "theme", "opens_days", "run_days", "price_ratio")
     }
     sizes = np.empty(3, dtype=object)
     sizes[:] = [f.company_sizes for f in facts]
@@ -107,3 +107,13 @@ def test_a_brief_says_what_effects_hang_on():
     assert entries["size"].weights.tolist() == [1.0]
     assert entries["opens"].weights.tolist() == [0.0]
     assert entries["weekday"].keys.tolist() == ["2"]
+
+
+def test_a_late_start_counts_by_the_share_of_the_usual_run_that_is_left():
+    late = EffectTable({"run": {"": 0.5}, "run_tactic": {"meta_ads": 0.1}}, {})
+    scales = [scale(replace(FACTS, left_days=days), "meta_ads", late) for days in (5.0, 10.0, 16.0, 60.0)]
+    assert scales == sorted(scales)
+    assert scales[0] < -0.3
+    assert scales[-1] == 0.0
+    assert scale(FACTS, "meta_ads", late) == 0.0
+    assert scale(replace(FACTS, left_days=5.0), ORGANIC, late) == 0.0

@@ -155,7 +155,7 @@ def test_order_of_the_tactics_does_not_matter():
 
 
 def test_an_audience_does_not_change_the_price_of_a_unit():
-    assert stretch(Step((1e5, 2e5), (5.0, 8.0)), 1.0) == Step((1e5, 2e5), (5.0, 8.0))
+    assert stretch(Step((1e5, 2e5), (5.0, 8.0)), math.log(2)) == Step((1e5, 2e5), (5.0, 11.0))
     assert stretch(Hill(10, 100), 1.0) == Hill(10 * math.e, 100 * math.e)
     assert stretch(CappedLinear(0.1, 50), 0.0) == CappedLinear(0.1, 50)
 
@@ -195,8 +195,8 @@ def test_half_a_model_is_refused(tmp_path: Path):
 def demand(**changes) -> DemandModel:
     index = {"all": [1.0 + 0.1 * math.sin(w / 52 * 2 * math.pi) for w in range(104)], "ai_data": [1.2] * 104}
     organic = Organic(
-        level=math.log(20), effects={"segment": {"ai_data": 0.5}, "kind": {"online|free": 0.1}}, log_sd={"": 0.6, "ai_data": 0.3},
-        events={"ai_data": 8},
+        level=math.log(20), effects={"segment": {"ai_data": 0.5}, "kind": {"online|free": 0.1}},
+        log_sd={"": 0.6, "ai_data": 0.3}, events={"ai_data": 8},
     )  # fmt: skip
     parameters = DemandParameters(first_week=date(2026, 11, 2), index=index, organic=organic, events=8)
     return DemandModel(replace(parameters, **changes), name="turnout-demand", version="1")
