@@ -65,7 +65,6 @@ _WARNING_P, _ALARM_P = 0.01, 0.001
 _BIAS_WARNING, _BIAS_ALARM = 0.15, 0.25
 _WAPE_WARNING, _WAPE_ALARM = 1.25, 1.5
 _RANK: Mapping[Status, int] = {"ok": 0, "too_few": 0, "warning": 1, "alarm": 2}
-_MOST_FEATURE_ROWS = 20_000
 
 _PLANS = """
 SELECT p.plan_id, p.event_id, p.created_at, p.model_versions -> 0 ->> 'alias' AS arm,
@@ -85,16 +84,17 @@ SELECT event_id, tactic_id, spend_base, registrations
 FROM turnout.event_tactic
 WHERE organisation = :organisation AND event_date >= :since AND event_date < :until
 """
+#: One row per tactic, category and day: what-ifs of one day share their features. Those of older days are not needed.
 _SERVED = """
 SELECT DISTINCT ON (r.tactic_id, p.brief -> 'event' ->> 'category', (r.created_at AT TIME ZONE :zone)::date)
-       r.tactic_id, (r.created_at AT TIME ZONE :zone)::date AS day, r.features, r.spend_base, r.staff_hours,
-       r.registrations_mean AS mean
+       r.tactic_id, (r.created_at AT TIME ZONE :zone)::date AS day, r.spend_base, r.staff_hours,
+       r.registrations_mean AS mean,
+       CASE WHEN (r.created_at AT TIME ZONE :zone)::date >= :recent THEN r.features END AS features
 FROM turnout.prediction r
 JOIN turnout.plan p ON p.plan_id = r.plan_id
 WHERE r.organisation = :organisation AND r.tactic_id <> ''
-  AND (r.created_at AT TIME ZONE :zone)::date >= :since AND (r.created_at AT TIME ZONE :zone)::date < :until
+  AND r.created_at >= CAST(:since AS date) AT TIME ZONE :zone AND r.created_at < CAST(:until AS date) AT TIME ZONE :zone
 ORDER BY r.tactic_id, p.brief -> 'event' ->> 'category', (r.created_at AT TIME ZONE :zone)::date, r.created_at DESC
-LIMIT :most
 """
 
 
@@ -264,8 +264,9 @@ def _read(connection: Connection, query: str, bound: Mapping[str, Any], numbers:
 def _rows(settings: Settings, engine: Engine, as_of: date) -> Iterator[Row]:
     since = as_of - timedelta(days=max(WINDOWS))
     bound = {
-        "organisation": settings.organisation, "zone": settings.time_zone, "most": _MOST_FEATURE_ROWS,
-        "since": as_of - timedelta(days=DRIFT_DAYS + DRIFT_REFERENCE_DAYS), "until": as_of,
+        "organisation": settings.organisation, "zone": settings.time_zone, "until": as_of,
+        "since": as_of - timedelta(days=DRIFT_DAYS + DRIFT_REFERENCE_DAYS),
+        "recent": as_of - timedelta(days=DRIFT_DAYS),
     }  # fmt: skip
     with engine.connect() as connection:
         found = join(connection, settings, since, as_of)
@@ -496,7 +497,8 @@ def sentence(row: Row, language: str) -> str:
 
 
 def summary(settings: Settings, as_of: date, *, engine: Engine | None = None) -> list[str]:
-    """Lines for the night's message, in ``settings.language``: how predictions did, what is wrong, what was promoted.
+    """Lines for the night's message, in ``settings.language``: how predictions did, what is wrong, how the
+    A/B test stands, what was promoted.
 
     Reads what :func:`observe` stored; empty where nothing was.
     """
@@ -524,6 +526,12 @@ def summary(settings: Settings, as_of: date, *, engine: Engine | None = None) ->
         ]
         bad.sort(key=lambda r: -_RANK[r.status])
         lines += [sentence(row, settings.language) for row in bad[:10]]
+    if settings.challenger_share > 0:
+        from training import abtest
+
+        found = abtest.report(settings, as_of, engine=engine)
+        if found.measures:
+            lines.append(f"A/B: {found.verdict}")
     return lines + _decisions(settings, as_of, words)
 
 

@@ -13,11 +13,12 @@ A challenger becomes champion if it passes all of these:
    tactics' levels go stale. A challenger that loses on the later events although it was fitted to them is never
    promoted.
 
-The first model only has to be sane. What was decided and why is kept with the version: tags ``promotion``
-(``promoted``, ``refused``, ``by hand``) and ``promotion_reasons``, the description a reader of MLflow sees, and the
-artefact ``promotion.json`` of its run with the whole comparison. The alias ``challenger`` goes to a version only when
-it has passed the first two points and is not worse: a share of events may be planned with it. Of a version that is
-insane, not calibrated or worse the team is told (:func:`turnout.alerts.send_alert`), once.
+The first model only has to be sane, as has one whose champion this code cannot load any more. What was decided and why
+is kept with the version: tags ``promotion`` (``promoted``, ``refused``, ``by hand``) and ``promotion_reasons``, the
+description a reader of MLflow sees, and the artefact ``promotion.json`` of its run with the whole comparison. The alias
+``challenger`` goes to a version only when it has passed the first two points and is not worse: a share of events may be
+planned with it. Of a version that is insane, not calibrated or worse the team is told
+(:func:`turnout.alerts.send_alert`), once.
 """
 
 from __future__ import annotations
@@ -95,6 +96,10 @@ def promote_if_better(settings: Settings, ref: ModelRef) -> Decision:
     if champion is None:
         return _record(settings, ref, champion, promoted=True, reasons=["first model, and sane"])
     reference = models.reference(settings, client.get_model_version(ref.name, champion), created=False)
+    unreadable = _unreadable(settings, reference)
+    if unreadable is not None:
+        reasons = [f"sane, and the champion cannot serve: {unreadable}"]
+        return _record(settings, ref, champion, promoted=True, reasons=reasons)
     comparison = compare(settings, reference, ref, seed=settings.random_seed)
     unfit = miscalibrated(settings, ref) if ref.name == registry.RESPONSE else None
     promoted, reasons = (False, [unfit]) if unfit else judge(comparison, reference, ref)
@@ -294,6 +299,17 @@ def sanity(settings: Settings, ref: ModelRef) -> list[str]:
         return response_faults(ResponseModel.load(directory, ref.name, ref.version), Rates.of(settings))
     except NotReadyError as error:
         return [str(error)]
+
+
+def _unreadable(settings: Settings, ref: ModelRef) -> str | None:
+    """Why this code cannot load a version; None where it can."""
+    try:
+        directory = registry.version_directory(settings, ref.name, ref.version)
+        kind = DemandModel if ref.name == registry.DEMAND else ResponseModel
+        kind.load(directory, ref.name, ref.version)
+    except NotReadyError as error:
+        return str(error)
+    return None
 
 
 def response_faults(model: ResponseModel, fx: Rates) -> list[str]:

@@ -154,8 +154,8 @@ def test_shares_are_even_and_unrelated_between_purposes():
 
 def test_how_predictions_did_is_on_the_metrics_page(service):
     row = {
-        "organisation": "default", "as_of": date(2026, 11, 1), "model_name": registry.RESPONSE, "model_version": "", "segment_id": "",
-        "subject": "", "window_days": 90, "value": 12.5, "evidence": 34, "status": "ok",
+        "organisation": "default", "as_of": date(2026, 11, 1), "model_name": registry.RESPONSE, "model_version": "",
+        "segment_id": "", "subject": "", "window_days": 90, "value": 12.5, "evidence": 34, "status": "ok",
     }  # fmt: skip
     engine = create_engine(service.settings)
     with engine.begin() as connection:

@@ -241,6 +241,23 @@ def test_restated_outcomes_are_compared_as_they_are_known_today_and_said(setting
 
 
 @pytest.mark.slow
+def test_a_champion_that_this_code_cannot_load_gives_way_to_a_sane_model(
+    settings, engine, empty_registry, told, monkeypatch
+):
+    histories.store(engine, settings, histories.records(12))
+    night(settings)
+    directory, _ = registry.champion_directory(settings, registry.RESPONSE)
+    (directory / "model.ubj").write_bytes(b"of another time")
+    monkeypatch.setattr(models, "recipe_fingerprint", lambda: "another")
+
+    found = night(settings)
+
+    assert found.promoted
+    assert "the champion cannot serve: model turnout-response version 1 cannot be read" in found.reasons[0]
+    assert registry.alias_version(settings, registry.RESPONSE) == "2"
+
+
+@pytest.mark.slow
 def test_a_decision_cut_short_is_made_again(settings, engine, empty_registry, told, monkeypatch):
     histories.store(engine, settings, histories.records(12))
     monkeypatch.setattr(promotion, "_record", _killed)

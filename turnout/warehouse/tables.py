@@ -304,6 +304,7 @@ prediction = Table(
     Column("features", JSONB, nullable=False, server_default="{}"),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     PrimaryKeyConstraint("plan_id", "tactic_id"),
+    Index(None, "organisation", "created_at"),
 )  # fmt: skip
 
 outcome = Table(

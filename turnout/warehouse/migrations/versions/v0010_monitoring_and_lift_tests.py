@@ -95,8 +95,12 @@ def upgrade() -> None:
         sa.CheckConstraint("status IN ('ok', 'too_few', 'warning', 'alarm')", name=op.f("ck_model_monitor_status")),
         schema=SCHEMA,
     )
+    op.create_index(
+        op.f("ix_prediction_organisation_created_at"), "prediction", ["organisation", "created_at"], schema=SCHEMA
+    )
 
 
 def downgrade() -> None:
+    op.drop_index(op.f("ix_prediction_organisation_created_at"), "prediction", schema=SCHEMA)
     op.drop_table("model_monitor", schema=SCHEMA)
     op.drop_table("lift_test", schema=SCHEMA)
