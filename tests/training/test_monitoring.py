@@ -129,7 +129,8 @@ def test_error_bias_and_coverage_are_counted_per_segment_version_and_window(sett
     assert value(rows, "rmse").value == pytest.approx(0.1 * np.sqrt((total**2).mean()), rel=1e-6)
     assert value(rows, "bias").value == pytest.approx(0.1)
     assert value(rows, "bias").status == "ok"
-    assert value(rows, "coverage_80").value == 1.0
+    assert (value(rows, "coverage_80").value, value(rows, "coverage_80").status) == (1.0, "warning")
+    assert not told
     assert value(rows, "not_followed").value == 0.0
     cloud = [e for e in events if e["segment_id"] == "cloud"]
     assert value(rows, "mae", segment="cloud").evidence == len(cloud)
