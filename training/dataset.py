@@ -138,6 +138,7 @@ class Dataset:
         history: the events behind them, also those without any usable row.
         feature_names: columns of the design matrix.
         lifts: lift tests as observations of the tactics' levels (:mod:`training.experiments`); of no event.
+        country: whose public holidays count.
     """
 
     rows: pd.DataFrame
@@ -146,6 +147,7 @@ class Dataset:
     feature_names: tuple[str, ...] = FEATURE_NAMES
     notes: tuple[str, ...] = field(default=())
     lifts: pd.DataFrame = field(default_factory=experiments.nothing)
+    country: str = "JP"
 
     def matrix(self) -> NDArray[np.float32]:
         """The design matrix of all rows."""
@@ -197,7 +199,7 @@ def build(settings: Settings, until: date, *, engine: Engine | None = None) -> D
     rates = Rates.of(settings)
     tests = experiments.observations(settings, until, engine=engine)
     dataset = replace(assemble(history, rates), lifts=experiments.with_benchmark(tests, rates))
-    return with_features(settings, dataset)
+    return with_features(settings, replace(dataset, country=settings.country))
 
 
 def load_history(settings: Settings, until: date, *, engine: Engine | None = None) -> History:

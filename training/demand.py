@@ -248,7 +248,7 @@ def train(settings: Settings, until: date, *, engine: Engine | None = None) -> M
     own = engine or create_engine(settings, pool_size=1)
     try:
         history = load_history(settings, until, engine=own)
-        dataset = assemble(history, Rates.of(settings))
+        dataset = replace(assemble(history, Rates.of(settings)), country=settings.country)
         fingerprint = models.combined_fingerprint(settings, dataset.fingerprint)
         ref = models.find(settings, DEMAND, fingerprint)
         if ref is not None and _is_published(settings, own, dataset, until, f"{DEMAND}/{ref.version}"):

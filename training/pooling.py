@@ -126,7 +126,7 @@ class _Stacked:
         own = sd.groupby(keys["tactic_id"]).median().to_dict()
         levels: dict[str, list[str]] = {}
         groups: dict[str, Group | Members] = {}
-        for name, entries in terms(keys, count, origin).items():
+        for name, entries in terms(keys, count, origin, dataset.country).items():
             levels[name], matrix = _membership(name, entries, count)
             prior = PRIORS[name]
             spread = np.array([own[t] for t in levels[name]]) if name == "tactic" else prior.sd
@@ -320,6 +320,7 @@ def _parameters(
         effects=effects,
         effect_sd={name: float(np.sqrt(variance)) for name, variance in spreads.new.items()},
         trend_origin=data.origin,
+        country=dataset.country,
         level_log_sd=spreads.of_new_tactic(segments),
         demand_elasticity=fitted.coefficients["demand"],
         noise_log_sd=NOISE_LOG_SD,
@@ -348,6 +349,7 @@ def _organic(dataset: Dataset, data: _Stacked, fitted: hierarchy.Fit, spreads: _
         effects=effects,
         effect_sd={name: float(np.sqrt(variance)) for name, variance in spreads.new.items()},
         trend_origin=data.origin,
+        country=dataset.country,
         elasticity=fitted.coefficients["demand"],
         log_sd=spreads.of(ORGANIC, data.levels["segment"], extra=noise2),
         events={str(k): int(v) for k, v in known.groupby("segment_id").size().items()},

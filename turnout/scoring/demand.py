@@ -49,7 +49,7 @@ class Organic:
 
     Attributes:
         level: log of the expected number of an average event.
-        effects, effect_sd, trend_origin: as in :class:`turnout.scoring.parameters.ResponseParameters`.
+        effects, effect_sd, trend_origin, country: as in :class:`turnout.scoring.parameters.ResponseParameters`.
         elasticity: change of the log number per change of the log demand index.
         log_sd: spread of one event's log number by segment (``''``: a segment without data).
         events: events per segment the effects rest on.
@@ -59,13 +59,14 @@ class Organic:
     effects: dict[str, dict[str, float]] = field(default_factory=dict)
     effect_sd: dict[str, float] = field(default_factory=dict)
     trend_origin: date | None = None
+    country: str = "JP"
     elasticity: float = 1.0
     log_sd: dict[str, float] = field(default_factory=lambda: {"": ORGANIC_GUESS_LOG_SD})
     events: dict[str, int] = field(default_factory=dict)
 
     @property
     def table(self) -> EffectTable:
-        return EffectTable(self.effects, self.effect_sd, self.trend_origin)
+        return EffectTable(self.effects, self.effect_sd, self.trend_origin, self.country)
 
     def log_means(self, columns: Columns, index: ArrayLike) -> Floats:
         """Log of the expected number per event at its demand index, shape (events,).

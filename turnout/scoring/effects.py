@@ -18,6 +18,7 @@ weekday              0 (Monday) … 6               1
 size, size_tactic    company size (and tactic)    1/n for each of the n sizes named: several levels per row
 price                one, organic                 log(1 + p/h), h the ticket price that halves interest (catalogue)
 opens                one                          log(days from opening of registration to event / 45), bounded
+rest                 one                          days off (weekend, public holiday) in the week before, beyond two
 run, run_tactic      one; tactic                  log of the share of its usual run that the tactic had
 open_run,            one; tactic                  log of the share of its usual run for which registration was open
 open_run_tactic
@@ -35,14 +36,17 @@ import math
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from turnout.brief import Brief
+from turnout.errors import ConfigurationError
 from turnout.money import Rates
+from turnout.schedule import is_working_day
 from turnout.scoring.published import kind_of
 from turnout.tactics.catalogue import load_catalogue, load_event_priors
 
@@ -61,6 +65,7 @@ _OPENS_RANGE = (0.1, 1.5)
 _TREND_RANGE = (-10.0, 0.5)
 _LEAST_SHARE = 0.05
 _YEAR = 365.2425
+_EPOCH = date(1970, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,7 @@ PRIORS: Mapping[str, Prior] = {
     "size_tactic": Prior(0.15, learn=True),
     "price": Prior(0.5),
     "opens": Prior(0.3, mean=0.2),
+    "rest": Prior(0.05),
     "run": Prior(0.3, mean=0.2),
     "run_tactic": Prior(0.2, learn=True),
     "open_run": Prior(0.3, mean=0.2),
@@ -213,7 +219,17 @@ def season_terms(day_number: ArrayLike) -> Floats:
     return np.stack([np.sin(turn), np.cos(turn), np.sin(2 * turn), np.cos(2 * turn)], axis=-1)
 
 
-def terms(columns: Columns, rows: int, origin: date | None) -> dict[str, Terms]:
+@lru_cache(maxsize=4096)
+def _rest_days(day: date, country: str) -> float:
+    """Days on which offices are closed in the week before ``day``, beyond the two of every week."""
+    week = [day - timedelta(days=ahead) for ahead in range(1, 8)]
+    try:
+        return float(sum(not is_working_day(d, country) for d in week) - 2)
+    except ConfigurationError:  # no holidays are known there
+        return 0.0
+
+
+def terms(columns: Columns, rows: int, origin: date | None, country: str = "JP") -> dict[str, Terms]:
     """The effects that act on each row, by group.
 
     Args:
@@ -221,6 +237,7 @@ def terms(columns: Columns, rows: int, origin: date | None) -> dict[str, Terms]:
             on which the tactic begins, NaN if not known), price_ratio, company_sizes:
             arrays of length ``rows``, or scalars (a tuple of sizes) that hold for every row.
         origin: the day trends are counted from, the last one of the training data; None: no trend.
+        country: whose public holidays count.
     """
     tactic, segment, kind = (_texts(columns[name], rows) for name in ("tactic_id", "segment_id", "kind"))
     organiser = _texts(columns["organiser"], rows)
@@ -238,6 +255,8 @@ def terms(columns: Columns, rows: int, origin: date | None) -> dict[str, Terms]:
     if origin is not None:
         years = np.clip((days - (np.datetime64(origin, "D").astype(np.int64))) / _YEAR, *_TREND_RANGE)
     season = season_terms(days)
+    distinct, position = np.unique(days, return_inverse=True)
+    rest = np.array([_rest_days(_EPOCH + timedelta(days=int(day)), country) for day in distinct])[position]
     sized, sizes, shares = _sizes(columns["company_sizes"], rows)
     return {
         "organisation": Terms(every[~organic], one[~organic], ones[~organic]),
@@ -254,6 +273,7 @@ def terms(columns: Columns, rows: int, origin: date | None) -> dict[str, Terms]:
         "size_tactic": Terms(sized, _pairs(sizes, tactic[sized]), shares),
         "price": _joined((every, one, price), (every[organic], _same("organic", organic), price[organic])),
         "opens": Terms(every, one, opens),
+        "rest": Terms(every, one, rest),
         "run": Terms(every[~organic], one[~organic], run[~organic]),
         "run_tactic": Terms(every[~organic], tactic[~organic], run[~organic]),
         "open_run": Terms(every[~organic], one[~organic], open_run[~organic]),
@@ -273,16 +293,18 @@ class EffectTable:
         effects: group → key → effect.
         sd: group → spread of a level that was never seen.
         origin: the day trends are counted from.
+        country: whose public holidays count.
     """
 
     effects: Mapping[str, Mapping[str, float]]
     sd: Mapping[str, float]
     origin: date | None = None
+    country: str = "JP"
 
     def log_scale(self, columns: Columns, rows: int) -> Floats:
         """The sum of the effects of each row, shape (rows,). A level that was never seen adds nothing."""
         total = np.zeros(rows)
-        for group, entries in terms(self._asked(columns, rows), rows, self.origin).items():
+        for group, entries in terms(self._asked(columns, rows), rows, self.origin, self.country).items():
             known = self.effects.get(group)
             if not known or not len(entries.keys):
                 continue
@@ -293,7 +315,7 @@ class EffectTable:
     def unseen_variance(self, columns: Columns, rows: int) -> Floats:
         """Variance that levels without data add, shape (rows,)."""
         total = np.zeros(rows)
-        for group, entries in terms(self._asked(columns, rows), rows, self.origin).items():
+        for group, entries in terms(self._asked(columns, rows), rows, self.origin, self.country).items():
             sd = self.sd.get(group, 0.0)
             if group not in OPEN_GROUPS or sd == 0.0 or not len(entries.keys):
                 continue

@@ -70,6 +70,7 @@ class ResponseParameters:
             only those that are known from lift tests alone.
         effect_sd: spread of a level that was never seen, by group.
         trend_origin: the day trends are counted from.
+        country: whose public holidays count.
         level_log_sd: posterior spread of all effects but the tactic's own, by segment (``''``: one without data): what
             is not known of a tactic without history, on top of its benchmark's log_sd.
         demand_elasticity: change of log registrations per change of the log demand index.
@@ -86,6 +87,7 @@ class ResponseParameters:
     effects: dict[str, dict[str, float]] = field(default_factory=dict)
     effect_sd: dict[str, float] = field(default_factory=dict)
     trend_origin: date | None = None
+    country: str = "JP"
     level_log_sd: dict[str, float] = field(default_factory=dict)
     demand_elasticity: float = 0.0
     noise_log_sd: float = 0.5
@@ -99,7 +101,7 @@ class ResponseParameters:
     @property
     def table(self) -> EffectTable:
         own = self.effects.get("tactic", {}) | {t: history.log_scale for t, history in self.tactics.items()}
-        return EffectTable({**self.effects, "tactic": own}, self.effect_sd, self.trend_origin)
+        return EffectTable({**self.effects, "tactic": own}, self.effect_sd, self.trend_origin, self.country)
 
     def log_scales(self, columns: Columns, rows: int) -> Floats:
         """Posterior mean of log(own registrations / benchmark) per row, without the trees' correction and demand.

@@ -117,3 +117,13 @@ def test_a_late_start_counts_by_the_share_of_the_usual_run_that_is_left():
     assert scales[-1] == 0.0
     assert scale(FACTS, "meta_ads", late) == 0.0
     assert scale(replace(FACTS, left_days=5.0), ORGANIC, late) == 0.0
+
+
+def test_a_week_with_holidays_is_told_from_an_ordinary_one():
+    holidays = EffectTable({"rest": {"": -0.1}}, {})
+    after_golden_week, ordinary = date(2026, 5, 7), date(2026, 6, 11)
+    # 30 April to 6 May 2026: a Saturday and a Sunday, and three public holidays on weekdays
+    assert scale(replace(FACTS, event_date=after_golden_week), table=holidays) == pytest.approx(-0.3)
+    assert scale(replace(FACTS, event_date=ordinary), table=holidays) == 0.0
+    nowhere = replace(holidays, country="ZZ")
+    assert scale(replace(FACTS, event_date=after_golden_week), table=nowhere) == 0.0
