@@ -26,10 +26,10 @@ Progress = Callable[[str], None]
 
 SPLITS = 10
 #: Spreads of effects on the log scale, guesses; those of segments and pairs are learnt.
-_ARM_SD = 0.6
-_SEGMENT_SD = 0.4
+_ARM_SD = 0.5
+_SEGMENT_SD = 0.15
 _PAIR_SD = 0.1
-_SHRINKAGE = (0.003, 0.03, 0.3)
+_SHRINKAGE = (0.003, 0.03, 0.3, 1.0)
 _FEWEST_OUTCOMES = 30
 _Z90 = 1.6448536269514722
 _LABELS = {

@@ -117,9 +117,12 @@ def data_fingerprint() -> str:
 
 @lru_cache(maxsize=1)
 def ingest_fingerprint() -> str:
-    """Changes with the code between a world and its rows in the warehouse."""
-    own = [f"turnout/{n}" for n in ("simulation", "warehouse", "tactics", "taxonomy.py", "identity.py", "money.py")]
-    return _fingerprint(["ingestion", "expectations", *own])
+    """Changes with the code between a world and its rows in the warehouse, and with the columns of these rows."""
+    from turnout.cli import snapshots
+
+    own = [f"turnout/{n}" for n in ("simulation", "tactics/catalogue.yaml", "taxonomy.py", "identity.py", "money.py")]
+    columns = "".join(f"{t.name}:{','.join(t.c.keys())};" for t in snapshots.TABLES)
+    return hashlib.sha256((_fingerprint(["ingestion", "expectations", *own]) + columns).encode()).hexdigest()
 
 
 def _fingerprint(parts: Sequence[str]) -> str:
@@ -233,7 +236,7 @@ def ingested(
         if (kept / _COMPLETE).is_file() and not fresh:
             progress("putting back ingested rows")
             snapshots.restore(engine, kept)
-            return settings, kept
+            return organisation_settings(ready, (kept / _COMPLETE).read_text(encoding="utf-8"), folder), kept
         progress("simulating")
         simulate(
             folder, seed=spec.seed, events=spec.events, organisers=spec.organisers, months=spec.months, until=spec.until
@@ -246,7 +249,8 @@ def ingested(
     for name in _TRUTH:
         shutil.copyfile(folder / "truth" / name, kept / name)
     (kept / "ingested.json").write_text(json.dumps(counts), encoding="utf-8")
-    (kept / _COMPLETE).touch()
+    # written last, and says whose rows they are
+    (kept / _COMPLETE).write_text(organisation, encoding="utf-8")
     shutil.rmtree(folder)
     _tidy(kept.parent)
     return settings, kept

@@ -53,7 +53,7 @@ def quick_gate(monkeypatch):
 @pytest.mark.slow
 def test_a_simulated_world_is_measured_from_files_to_decisions_and_kept(run, settings, quick_gate, tmp_path):
     page = tmp_path / "report.html"
-    arguments = ("--simulated", "--seeds", "1", "--events", "48", "--months", "8", "--html", str(page))
+    arguments = ("--simulated", "--seeds", "1", "--events", "50", "--html", str(page))
     report = run(*arguments)
     assert set(report) >= KEYS
     assert report["seeds"] == [1]
@@ -67,7 +67,7 @@ def test_a_simulated_world_is_measured_from_files_to_decisions_and_kept(run, set
     html = page.read_text(encoding="utf-8")
     assert "SIMULATED DATA" in html
     assert "Decisions: regret" in html
-    kept = worlds.cached(settings, worlds.WorldSpec(1, events=48, months=8))
+    kept = worlds.cached(settings, worlds.WorldSpec(1, events=50))
     assert kept is not None
     assert all(question.as_of >= kept.cut for question in kept.questions)
     assert kept.dataset.before(kept.cut).rows["event_date"].max() < pd.Timestamp(kept.cut)
