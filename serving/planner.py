@@ -329,6 +329,7 @@ class _Planner:
             organic=self.outlook.organic_mean,
             organic_log_sd=self.outlook.organic_log_sd,
             shared_log_sd=self.bundle.response.shared_log_sd,
+            goal=self.bundle.response.goal,
             show_up=self.outlook.show_up,
             target=self.brief.goal.target,
             metric=str(self.brief.goal.metric),

@@ -22,7 +22,7 @@ from training.estimator import Fitted, fit
 from training.pooling import forecast_organic
 from training.yardsticks import YARDSTICKS, predictions
 from turnout.scoring.demand import ORGANIC_GUESS
-from turnout.scoring.predictive import Chosen, predictive
+from turnout.scoring.predictive import Chosen, GoalScale, predictive
 from turnout.scoring.published import published_show_up
 
 Floats = NDArray[np.float64]
@@ -137,8 +137,8 @@ _ROWS = (
 )
 _EVENTS = (
     "event_id", "event_date", "segment_id", "fold", "registrations", "predicted", "organic", "organic_mean",
-    "organic_log_sd", "p05", "p10", "p50", "p90", "p95", "target", "goal_probability", "attendees", "attendees_p10",
-    "attendees_p90", *YARDSTICKS,
+    "organic_log_sd", "p05", "p10", "p50", "p90", "p95", "target", "goal_probability", "goal_share", "attendees",
+    "attendees_p10", "attendees_p90", *YARDSTICKS,
 )  # fmt: skip
 
 
@@ -189,6 +189,7 @@ def _predict_events(
             shared_log_sd=fitted.parameters.shared_log_sd,
             show_up=rates.get(event["kind"]) or published_show_up(event["kind"]),
             target=1 if pd.isna(target) else int(target),
+            goal=GoalScale(fitted.parameters.goal_offset, fitted.parameters.goal_slope),
         )
         quantiles[str(event_id)] = np.quantile(outcome.draws, LEVELS).astype(np.float32)
         p05, p10, p50, p90, p95 = np.quantile(outcome.draws, (0.05, 0.1, 0.5, 0.9, 0.95))
@@ -206,6 +207,7 @@ def _predict_events(
                 "p05": p05, "p10": p10, "p50": p50, "p90": p90, "p95": p95,
                 "target": target,
                 "goal_probability": np.nan if pd.isna(target) else outcome.goal_probability,
+                "goal_share": np.nan if pd.isna(target) else outcome.goal_share,
                 "attendees": event["attendees"],
                 "attendees_p10": outcome.attendees.p10,
                 "attendees_p90": outcome.attendees.p90,

@@ -84,7 +84,14 @@ class Fitted:
     def with_spread(self, spread: Spread) -> Fitted:
         """The same model with calibrated spreads."""
         tactics = {t: replace(h, noise_log_sd=spread.of(t)) for t, h in self.parameters.tactics.items()}
-        parameters = replace(self.parameters, tactics=tactics, noise_log_sd=spread.noise, shared_log_sd=spread.shared)
+        parameters = replace(
+            self.parameters,
+            tactics=tactics,
+            noise_log_sd=spread.noise,
+            shared_log_sd=spread.shared,
+            goal_offset=spread.goal.offset,
+            goal_slope=spread.goal.slope,
+        )
         return replace(self, parameters=parameters)
 
 

@@ -76,6 +76,7 @@ class ResponseParameters:
         demand_elasticity: change of log registrations per change of the log demand index.
         noise_log_sd: :attr:`TacticHistory.noise_log_sd` of a tactic without history.
         shared_log_sd: spread of the shock that all tactics of one event share.
+        goal_offset, goal_slope: of :class:`turnout.scoring.predictive.GoalScale`.
         overdispersion: of the counts given the mean, as the training weights used it.
         trained_until: the last event date that was seen, None without history.
         is_simulated_data: any training row came from the simulated world.
@@ -92,6 +93,8 @@ class ResponseParameters:
     demand_elasticity: float = 0.0
     noise_log_sd: float = 0.5
     shared_log_sd: float = 0.2
+    goal_offset: float = 0.0
+    goal_slope: float = 1.0
     overdispersion: float = 0.1
     trained_until: date | None = None
     is_simulated_data: bool = False

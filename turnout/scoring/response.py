@@ -19,6 +19,7 @@ from turnout.plan import Evidence
 from turnout.scoring.design import design_matrix, event_columns, store_columns, tactic_columns
 from turnout.scoring.effects import EventFacts
 from turnout.scoring.parameters import ResponseParameters
+from turnout.scoring.predictive import GoalScale
 from turnout.scoring.types import ScoringRequest, TacticResponse
 from turnout.tactics import Tactic
 from turnout.tactics.priors import PriorCurve, prior_curve
@@ -84,6 +85,10 @@ class ResponseModel:
     @property
     def shared_log_sd(self) -> float:
         return self.parameters.shared_log_sd
+
+    @property
+    def goal(self) -> GoalScale:
+        return GoalScale(self.parameters.goal_offset, self.parameters.goal_slope)
 
     def trees(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
         """What the trees add to the log of the curve, per row of the design matrix."""
