@@ -385,12 +385,16 @@ def _is_free(tactic_id: str) -> bool:
 
 
 def _with_rest(history: History, rows: pd.DataFrame, rates: Rates) -> History:
-    """Organic registrations as whatever the rows did not bring, and the price ratio of each event."""
+    """Organic registrations with those of tactics that were left out, and the price ratio of each event."""
     events = history.events.copy()
-    brought = rows.groupby("event_id")["y"].sum().reindex(events.index).fillna(0.0)
-    known = events["registrations"].notna() & events["organic_registrations"].notna()
-    rest = np.maximum(events["registrations"] - brought, events["organic_registrations"])
-    events["organic_registrations"] = events["organic_registrations"].where(~known, rest)
+
+    def by_event(frame: pd.DataFrame, name: str) -> pd.Series[float]:
+        return frame.groupby("event_id")[name].sum().reindex(events.index).fillna(0.0)
+
+    strays = (by_event(history.tactics, "registrations") - by_event(rows, "y")).clip(lower=0.0)
+    organic = events["organic_registrations"]
+    most = np.fmax(organic, events["registrations"])
+    events["organic_registrations"] = np.minimum(organic + strays, most)
     events["price_ratio"] = [price_ratio(float(p), rates) for p in events["price_base"].fillna(0.0)]
     return replace(history, events=events)
 
