@@ -48,7 +48,6 @@ from turnout.plan import (
     Totals,
 )
 from turnout.schedule import TooLate, Window, schedule
-from turnout.scoring.effects import EventFacts
 from turnout.scoring import (
     Chosen,
     DemandModel,
@@ -59,6 +58,7 @@ from turnout.scoring import (
     TacticResponse,
     predictive,
 )
+from turnout.scoring.effects import EventFacts
 from turnout.tactics import Tactic, load_catalogue
 
 #: A guess: five times the dearest published benchmark of a B2B registration (20,000 yen).
