@@ -137,7 +137,8 @@ _ROWS = (
 )
 _EVENTS = (
     "event_id", "event_date", "segment_id", "fold", "registrations", "predicted", "organic", "organic_mean",
-    "organic_log_sd", "p05", "p10", "p50", "p90", "p95", "target", "goal_probability", "goal_share", "attendees",
+    "organic_log_sd", "p05", "p10", "p50", "p90", "p95", "target", "goal_probability", "goal_share", "goal_offset",
+    "goal_slope", "attendees",
     "attendees_p10", "attendees_p90", *YARDSTICKS,
 )  # fmt: skip
 
@@ -208,6 +209,8 @@ def _predict_events(
                 "target": target,
                 "goal_probability": np.nan if pd.isna(target) else outcome.goal_probability,
                 "goal_share": np.nan if pd.isna(target) else outcome.goal_share,
+                "goal_offset": fitted.parameters.goal_offset,
+                "goal_slope": fitted.parameters.goal_slope,
                 "attendees": event["attendees"],
                 "attendees_p10": outcome.attendees.p10,
                 "attendees_p90": outcome.attendees.p90,

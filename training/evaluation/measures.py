@@ -5,9 +5,9 @@ accuracy            1 − Σ|predicted − actual| / Σ actual over held-out eve
 attainable          the same for the simulated world's true expectation: what one reaches who knows all but luck
 coverage            events: share of actual totals inside the 5 %–95 % quantiles. Tactics: share of counts whose mid-PIT
                     lies within the middle 90 %, because the interval of a small count always holds more than its level
-goal ECE            goal probabilities of several goals per event (:data:`GOALS` times the forecast, and the organiser's
-                    own target) in ten bins: mean distance of the probability from how often the goal was reached,
-                    weighted by bin size
+goal ECE            goal probabilities, as plans give them, of several goals per event (:data:`GOALS` times the
+                    forecast, and the organiser's own target) in ten bins: mean distance of the probability from how
+                    often the goal was reached, weighted by bin size; of the own targets alone beside it
 ==================  ===================================================================================================
 
 Groups are formed from what was known beforehand: the tactic's channel in the catalogue, the event's segment, and the
@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from training.backtest import LEVELS, Backtest
 from training.calibration import standardised
 from training.yardsticks import YARDSTICKS
+from turnout.scoring.predictive import GoalScale
 from turnout.tactics import load_catalogue
 
 Floats = NDArray[np.float64]
@@ -71,6 +72,7 @@ def summary(tested: Sequence[Tested]) -> dict[str, Any]:
         "yardsticks": yardstick_table(events, rows),
         "seeds": [t.seed for t in tested if t.seed is not None],
         "test_events": len(events),
+        "goal_ece_own_targets": _rounded(expected_calibration_error(own_goals(events))),
         "coverage_90_by_segment": coverage_by(events, "segment_id"),
         "coverage_90_by_size": coverage_by(events, "size"),
         "group_sizes": {n: int(c) for n, c in rows["channel"].value_counts().sort_index().items()} if len(rows) else {},
@@ -232,6 +234,15 @@ def coverage_by(events: pd.DataFrame, column: str) -> dict[str, float | None]:
 # --- goals ------------------------------------------------------------------------------------------------------------
 
 
+def own_goals(events: pd.DataFrame) -> pd.DataFrame:
+    """The organisers' own targets alone, in the form of :func:`goal_table`."""
+    if events.empty:
+        return events
+    known = events.dropna(subset=["target", "goal_probability"])
+    reached = (known["registrations"] >= known["target"]).astype(np.float64)
+    return pd.DataFrame({"probability": known["goal_probability"].astype(np.float64), "reached": reached})
+
+
 def goal_table(tested: Sequence[Tested]) -> pd.DataFrame:
     """One row per held-out event and goal: history, event_id, goal, probability, reached (0 or 1)."""
     records = [record for number, one in enumerate(tested) for record in _goals(one.backtest, number)]
@@ -245,14 +256,11 @@ def _goals(backtest: Backtest, number: int) -> Iterator[tuple[int, str, float, f
         if pd.notna(event["target"]):
             goals.append(int(event["target"]))
         values = backtest.quantiles.loc[event_id].to_numpy(dtype=np.float64)
+        # as a plan would answer: the share of draws, on the scale that this fold's model had measured for goals
+        scale = GoalScale(float(event.get("goal_offset", 0.0)), float(event.get("goal_slope", 1.0)))
         for goal in goals:
-            yield (
-                number,
-                str(event_id),
-                float(goal),
-                reach_probability(values, goal),
-                float(event["registrations"] >= goal),
-            )
+            share = scale(reach_probability(values, goal))
+            yield number, str(event_id), float(goal), share, float(event["registrations"] >= goal)
 
 
 def reach_probability(quantiles: Floats, goal: float) -> float:

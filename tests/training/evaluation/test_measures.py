@@ -39,6 +39,7 @@ def by_hand(actual, predicted, draws):
     events = pd.DataFrame(
         {
             "segment_id": "ai_data", "registrations": actual, "predicted": predicted, "target": np.nan,
+            "goal_probability": np.nan,
             "attendees": np.nan, "attendees_p10": 0.0, "attendees_p90": 1.0,
             "p50": [np.median(d) for d in draws], "p05": [np.quantile(d, 0.05) for d in draws],
             "p95": [np.quantile(d, 0.95) for d in draws], "p10": 0.0, "p90": 1e9,
@@ -99,6 +100,11 @@ def test_a_real_backtest_has_every_key_and_figures_that_belong_together(dataset,
     assert found["accuracy"] == pytest.approx(1 - backtest.metrics(tested.backtest)["wape_events"], abs=1e-4)
     assert sum(found["group_sizes"].values()) == len(tested.backtest.rows)
     assert found["goal_ece"] < 0.15
+    assert 0 <= found["goal_ece_own_targets"] < 0.3
+    # an organiser's target is answered as the plan would answer it
+    goals = measures.goal_table([tested]).groupby("event_id").last()
+    events = tested.backtest.events
+    assert np.abs(goals["probability"].reindex(events.index) - events["goal_probability"]).max() < 0.02
     assert sum(b["goals"] for b in found["reliability"]) >= 9 * found["test_events"]
     assert sum(r["events"] for r in found["error_by_segment"].values()) == found["test_events"]
 
