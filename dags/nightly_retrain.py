@@ -20,6 +20,8 @@ At 03:00 in the installation's time zone (`TURNOUT_TIME_ZONE`, Asia/Tokyo unless
 3. `response` – the response model (XGBoost) is trained, evaluated on later events, and registered;
 4. `promote` – a challenger becomes champion only if it is better. The service notices by itself.
 
+Beside it, after the features, `monitor` compares past predictions with what came of them; an alarm is told to the team.
+
 A night that fails leaves yesterday's champion in place. Roll back by hand with `turnout models rollback`.
 """
 
@@ -65,9 +67,19 @@ def nightly_retrain() -> None:
         settings, _ = run_window()
         return [promote_if_better(settings, ModelRef(**ref)).as_dict() for ref in refs]
 
+    @task
+    def monitor() -> dict[str, Any]:
+        """Compare predictions with outcomes."""
+        from training.monitoring import observe
+
+        settings, window = run_window()
+        return {"alarms": observe(settings, window.last).alarms}
+
     fresh, outlook = features(), demand()
     model = response()
     fresh >> outlook >> model
+    # a failed training must not keep it from looking, nor it a training from failing the run
+    fresh >> monitor()
     promote([outlook, model])
 
 

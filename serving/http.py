@@ -253,7 +253,7 @@ def create_app(planning: Planning) -> FastAPI:
             raise NotReadyError(planning.why_not.get("model", "no model"))
         return JSONResponse([
             {**version.model_dump(mode="json"), "loaded_at": loaded.since.isoformat()}
-            for version in loaded.bundle.versions
+            for version in loaded.models
         ])  # fmt: skip
 
     @app.get("/livez", summary="Whether the process is alive", tags=["health"])
@@ -271,7 +271,8 @@ def create_app(planning: Planning) -> FastAPI:
 
     @app.get("/metrics", include_in_schema=False)
     async def metrics_page() -> Response:
-        content, media_type = await asyncio.to_thread(metrics.page)
+        figures = await planning.monitored()
+        content, media_type = await asyncio.to_thread(metrics.page, figures)
         return Response(content, headers={"Content-Type": media_type})
 
     @app.get("/openapi.json", include_in_schema=False)

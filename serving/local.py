@@ -11,6 +11,7 @@ from serving.planner import make_plan
 from serving.state import load_bundle
 from serving.store import plan_row, prediction_rows
 from turnout.brief import Brief
+from turnout.identity import event_key
 from turnout.money import Rates
 from turnout.plan import Plan
 from turnout.settings import Settings
@@ -33,7 +34,10 @@ def plan_in_process(settings: Settings, engine: Engine, brief: Brief) -> Plan:
     rates = Rates.of(settings)
     loaded = load_bundle(settings)
     features = FeatureReader(settings).read(load_catalogue().ids, brief.event.category)
-    plan = make_plan(brief, loaded.bundle, features, datetime.now(UTC), rates=rates, country=settings.country)
+    bundle = loaded.bundle_for(
+        event_key(settings.organisation, brief.event.name, brief.event.date), settings.challenger_share
+    )
+    plan = make_plan(brief, bundle, features, datetime.now(UTC), rates=rates, country=settings.country)
     with engine.begin() as connection:
         connection.execute(insert(plan_table), plan_row(settings.organisation, plan))
         connection.execute(

@@ -58,6 +58,7 @@ from turnout.scoring import (
     TacticResponse,
     predictive,
 )
+from turnout.scoring.effects import EventFacts
 from turnout.tactics import Tactic, load_catalogue
 
 #: A guess: five times the dearest published benchmark of a B2B registration (20,000 yen).
@@ -184,6 +185,7 @@ class _Planner:
             self.as_of,
             str(brief.event.format),
             price=float(brief.event.price.amount),
+            facts=EventFacts.of(brief, rates),
         )
         self.skipped: dict[str, Skipped] = {}
         ticket = rates.to_base(brief.event.price)
@@ -327,6 +329,7 @@ class _Planner:
             organic=self.outlook.organic_mean,
             organic_log_sd=self.outlook.organic_log_sd,
             shared_log_sd=self.bundle.response.shared_log_sd,
+            goal=self.bundle.response.goal,
             show_up=self.outlook.show_up,
             target=self.brief.goal.target,
             metric=str(self.brief.goal.metric),

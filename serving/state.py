@@ -9,7 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from time import perf_counter
+from pathlib import Path
+from time import monotonic, perf_counter
 from typing import Final, TypeVar
 from uuid import UUID
 
@@ -27,8 +28,9 @@ from serving.store import StoredPlan
 from turnout import registry
 from turnout.brief import Brief
 from turnout.errors import NotReadyError, TurnoutError
+from turnout.identity import event_key, share_of
 from turnout.money import Rates
-from turnout.plan import Plan
+from turnout.plan import ModelVersion, Plan
 from turnout.scoring import DemandModel, ResponseModel
 from turnout.settings import Settings
 from turnout.tactics import Catalogue, load_catalogue
@@ -36,9 +38,10 @@ from turnout.tactics import Catalogue, load_catalogue
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
-#: How often the alias is looked at, and how soon a failed start is tried again.
-CHECK_SECONDS: Final = 15.0
+#: How soon a failed start is tried again.
 RETRY_SECONDS: Final = 3.0
+#: How long monitoring figures are kept before they are read again.
+MONITOR_SECONDS: Final = 30.0
 PROBE_SECONDS: Final = 2.0
 #: More plans than this at once are refused early instead of timing out late.
 MOST_IN_FLIGHT: Final = 128
@@ -50,18 +53,52 @@ class OverloadedError(TurnoutError):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The models in use and since when."""
+    """The models in use and since when.
+
+    Attributes:
+        versions: of the champions; then, where a share of events goes to it, of the challenging response model.
+        challenger: the challenging response model beside the champion's demand model; None where there is none, where
+            it is the champion itself, or where no event goes to it.
+    """
 
     bundle: Bundle
     since: datetime
-    versions: tuple[str, str]
+    versions: tuple[str, ...]
+    challenger: Bundle | None = None
+
+    @property
+    def models(self) -> list[ModelVersion]:
+        """Every model in use."""
+        return [*self.bundle.versions, *(self.challenger.versions[:1] if self.challenger else [])]
+
+    def bundle_for(self, event_id: str, challenger_share: float) -> Bundle:
+        """The models that plan an event: always the same ones for one event while the aliases stay."""
+        if self.challenger is not None and share_of(event_id, "challenger") < challenger_share:
+            return self.challenger
+        return self.bundle
+
+
+def versions_in_use(settings: Settings) -> tuple[str, ...]:
+    """What the aliases point to now: :attr:`Loaded.versions`."""
+    versions = [registry.champion_directory(settings, name)[1] for name in registry.MODELS]
+    if settings.challenger_share > 0:
+        versions.append(_challenger_directory(settings)[1])
+    return tuple(versions)
+
+
+def _challenger_directory(settings: Settings) -> tuple[Path | None, str]:
+    """The challenging response model; None where nobody challenges."""
+    try:
+        return registry.champion_directory(settings, registry.RESPONSE, registry.CHALLENGER)
+    except NotReadyError:
+        return None, ""
 
 
 def load_bundle(settings: Settings) -> Loaded:
-    """Both champions, downloaded where necessary.
+    """Both champions, and the challenger where it plans a share of events; downloaded where necessary.
 
     Raises:
-        NotReadyError: one of them was never trained, or cannot be read.
+        NotReadyError: a champion was never trained, or cannot be read. A challenger that cannot be read is left out.
     """
     response_directory, response_version = registry.champion_directory(settings, registry.RESPONSE)
     demand_directory, demand_version = registry.champion_directory(settings, registry.DEMAND)
@@ -69,7 +106,18 @@ def load_bundle(settings: Settings) -> Loaded:
         ResponseModel.load(response_directory, registry.RESPONSE, response_version, registry.CHAMPION),
         DemandModel.load(demand_directory, registry.DEMAND, demand_version, registry.CHAMPION),
     )
-    return Loaded(bundle, datetime.now(UTC), (response_version, demand_version))
+    versions: tuple[str, ...] = (response_version, demand_version)
+    challenger = None
+    if settings.challenger_share > 0:
+        directory, version = _challenger_directory(settings)
+        versions = (*versions, version)
+        if directory is not None and version != response_version:
+            try:
+                model = ResponseModel.load(directory, registry.RESPONSE, version, registry.CHALLENGER)
+                challenger = Bundle(model, bundle.demand)
+            except NotReadyError as error:
+                log.warning("challenger not loaded", version=version, reason=str(error))
+    return Loaded(bundle, datetime.now(UTC), versions, challenger)
 
 
 class Planning:
@@ -93,6 +141,7 @@ class Planning:
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._tasks: list[asyncio.Task[None]] = []
         self._in_flight = 0
+        self._monitored: tuple[float, list[store.Monitored]] | None = None
 
     # --- life ------------------------------------------------------------------------------------------------------
     async def start(self) -> None:
@@ -129,12 +178,10 @@ class Planning:
                 self._model_failed(str(error), error)
             except Exception as error:
                 self._model_failed(f"{type(error).__name__}: loading failed, see the log", error)
-            await asyncio.sleep(CHECK_SECONDS if self.loaded else RETRY_SECONDS)
+            await asyncio.sleep(self.settings.model_check_seconds if self.loaded else RETRY_SECONDS)
 
     async def _reload(self) -> None:
-        versions = tuple([
-            (await self._load(partial(registry.champion_directory, self.settings, name)))[1] for name in registry.MODELS
-        ])  # fmt: skip
+        versions = await self._load(partial(versions_in_use, self.settings))
         if self.loaded is not None and self.loaded.versions == versions:
             return
         before, loaded = self.loaded, await self._load(partial(load_bundle, self.settings))
@@ -142,9 +189,9 @@ class Planning:
         self.why_not.pop("model", None)
         metrics.MODEL_RELOADS.labels("loaded").inc()
         if before is not None:
-            for model in before.bundle.versions:
+            for model in before.models:
                 metrics.MODEL_LOADED.labels(model.name, model.version).set(0)
-        for model in loaded.bundle.versions:
+        for model in loaded.models:
             metrics.MODEL_LOADED.labels(model.name, model.version).set(1)
         log.info("models loaded", response=loaded.versions[0], demand=loaded.versions[1])
 
@@ -203,9 +250,12 @@ class Planning:
             raise NotReadyError(self.why_not.get("model", "no model"))
         if reader is None:
             raise NotReadyError(self.why_not.get("features", "no features"))
+        bundle = loaded.bundle_for(
+            event_key(organisation, brief.event.name, brief.event.date), self.settings.challenger_share
+        )
         # One hop to a thread for everything that is not waiting: the feature read is one round trip of milliseconds.
         features, plan = await asyncio.get_running_loop().run_in_executor(
-            self._workers, partial(self._compute, brief, loaded.bundle, reader)
+            self._workers, partial(self._compute, brief, bundle, reader)
         )
         started = perf_counter()
         stored = await store.save(
@@ -230,6 +280,19 @@ class Planning:
     async def find(self, plan_id: UUID) -> StoredPlan | None:
         """A stored plan of this organisation."""
         return await store.find(self.engine, self.settings.organisation, plan_id)
+
+    async def monitored(self) -> list[store.Monitored]:
+        """The newest monitoring figures; those read last while the database does not answer."""
+        now = monotonic()
+        if self._monitored is None or now - self._monitored[0] > MONITOR_SECONDS:
+            found = self._monitored[1] if self._monitored else []
+            try:
+                async with asyncio.timeout(PROBE_SECONDS):
+                    found = await store.monitored(self.engine, self.settings.organisation)
+            except Exception as error:  # figures about the past must not take the page about the present with them
+                log.warning("monitoring figures not read", error=type(error).__name__)
+            self._monitored = now, found
+        return self._monitored[1]
 
     @property
     def engine(self) -> AsyncEngine:

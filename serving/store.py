@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import RowMapping, Select, select
+from sqlalchemy import RowMapping, Select, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
@@ -20,6 +20,7 @@ from turnout.identity import event_key
 from turnout.money import Rates
 from turnout.plan import Allocation, Interval, Plan
 from turnout.settings import Settings
+from turnout.warehouse.tables import model_monitor
 from turnout.warehouse.tables import plan as plan_table
 from turnout.warehouse.tables import prediction as prediction_table
 
@@ -38,6 +39,19 @@ class StoredPlan:
 
     answer: dict[str, Any]
     replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Monitored:
+    """One figure of the nightly monitoring: how predictions did, whichever version made them."""
+
+    metric: str
+    segment_id: str
+    window_days: int
+    subject: str
+    value: float
+    evidence: int
+    status: str
 
 
 def create_engine(settings: Settings) -> AsyncEngine:
@@ -75,6 +89,17 @@ async def find(engine: AsyncEngine, organisation: str, plan_id: UUID) -> StoredP
     async with engine.connect() as connection:
         answer = (await connection.execute(query)).scalar_one_or_none()
     return None if answer is None else StoredPlan(answer, replayed=True)
+
+
+async def monitored(engine: AsyncEngine, organisation: str) -> list[Monitored]:
+    """The figures of the newest morning; none before the first."""
+    table = model_monitor.c
+    names = [table[name] for name in Monitored.__dataclass_fields__]
+    here = table.organisation == organisation
+    newest = select(func.max(table.as_of)).where(here).scalar_subquery()
+    query = select(*names).where(here, table.as_of == newest, table.model_version == "", table.value.is_not(None))
+    async with engine.connect() as connection:
+        return [Monitored(**row) for row in (await connection.execute(query)).mappings()]
 
 
 async def save(

@@ -22,7 +22,7 @@ from training.estimator import Fitted, fit
 from training.pooling import forecast_organic
 from training.yardsticks import YARDSTICKS, predictions
 from turnout.scoring.demand import ORGANIC_GUESS
-from turnout.scoring.predictive import Chosen, predictive
+from turnout.scoring.predictive import Chosen, GoalScale, predictive
 from turnout.scoring.published import published_show_up
 
 Floats = NDArray[np.float64]
@@ -31,6 +31,8 @@ Floats = NDArray[np.float64]
 CUTS: tuple[float, ...] = (0.5, 0.6, 0.7, 0.8, 0.9)
 #: Fewer events than this before the first cut, and nothing can be measured.
 FEWEST_EVENTS = 10
+#: Levels at which the predictive distribution of an event's registrations is kept.
+LEVELS: Floats = (np.arange(200) + 0.5) / 200
 _Z = {80: 1.2815515655446004, 90: 1.6448536269514722}
 
 
@@ -45,11 +47,14 @@ class Backtest:
             organic_log_sd, p05 … p95, target, goal_probability, attendees, attendees_p10, attendees_p90, and per
             yardstick its total.
         spread: calibrated on all folds: what a model fitted to everything should use.
+        quantiles: of each event's predictive distribution, index event_id, columns :data:`LEVELS`. They answer how
+            likely any goal was, not only the organiser's.
     """
 
     rows: pd.DataFrame
     events: pd.DataFrame
     spread: Spread = field(default_factory=Spread)
+    quantiles: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def run(
@@ -63,6 +68,7 @@ def run(
     """Backtest the recipe on ``dataset``; empty frames where the history is too short."""
     rows_seen: list[pd.DataFrame] = []
     events_seen: list[pd.DataFrame] = []
+    quantiles: list[pd.DataFrame] = []
     events = dataset.history.events
     used = events[events.index.isin(dataset.rows["event_id"])]
     if len(used) * cuts[0] < FEWEST_EVENTS:
@@ -71,22 +77,50 @@ def run(
     ends = [*days[1:], events["event_date"].max() + pd.Timedelta(days=1)]
     for fold, (start, end) in enumerate(zip(days, ends, strict=True)):
         spread = calibrate(pd.concat(rows_seen), pd.concat(events_seen)) if rows_seen else Spread()
-        earlier = dataset.before(start.date())
-        later = dataset.subset(
-            ((dataset.rows["event_date"] >= start) & (dataset.rows["event_date"] < end)).to_numpy(dtype=np.bool_)
-        )
-        if later.rows.empty or earlier.rows.empty:
-            continue
         if progress is not None:
             progress(f"backtest {fold + 1}/{len(days)}: events from {start.date()}")
-        fitted = fit(earlier, seed=seed, threads=threads).with_spread(spread)
-        rows = _predict_rows(fitted, spread, earlier, later, fold, seed)
-        rows_seen.append(rows)
-        events_seen.append(_predict_events(fitted, earlier.history, dataset.history, rows, fold))
+        found = hold_out(dataset, start, end, seed=seed, threads=threads, spread=spread, fold=fold)
+        if found is None:
+            continue
+        rows_seen.append(found.rows)
+        events_seen.append(found.events)
+        quantiles.append(found.quantiles)
     if not rows_seen:
         return Backtest(_empty(_ROWS), _empty(_EVENTS).set_index("event_id"))
     all_rows, all_events = pd.concat(rows_seen, ignore_index=True), pd.concat(events_seen)
-    return Backtest(all_rows, all_events, calibrate(all_rows, all_events))
+    return Backtest(all_rows, all_events, calibrate(all_rows, all_events), pd.concat(quantiles))
+
+
+def hold_out(
+    dataset: Dataset,
+    start: pd.Timestamp,
+    end: pd.Timestamp,
+    *,
+    seed: int,
+    threads: int,
+    spread: Spread | None = None,
+    fold: int = 0,
+) -> Backtest | None:
+    """One fold: fitted to the events before ``start``, asked for those in [start, end).
+
+    Args:
+        spread: interval widths, from events that are not asked for; default those without any evidence.
+
+    Returns:
+        ``None`` where nothing is asked for. With nothing to fit to, the answers are the benchmark's.
+    """
+    spread = spread or Spread()
+    earlier = dataset.before(start.date())
+    later = dataset.subset(
+        ((dataset.rows["event_date"] >= start) & (dataset.rows["event_date"] < end)).to_numpy(dtype=np.bool_)
+    )
+    if later.rows.empty:
+        return None
+    fitted = fit(earlier, seed=seed, threads=threads).with_spread(spread)
+    rows = _predict_rows(fitted, spread, earlier, later, fold, seed)
+    quantiles: dict[str, Floats] = {}
+    events = _predict_events(fitted, earlier.history, dataset.history, rows, fold, quantiles)
+    return Backtest(rows, events, spread, pd.DataFrame.from_dict(quantiles, orient="index", columns=LEVELS))
 
 
 _ROWS = (
@@ -103,8 +137,9 @@ _ROWS = (
 )
 _EVENTS = (
     "event_id", "event_date", "segment_id", "fold", "registrations", "predicted", "organic", "organic_mean",
-    "organic_log_sd", "p05", "p10", "p50", "p90", "p95", "target", "goal_probability", "attendees", "attendees_p10",
-    "attendees_p90", *YARDSTICKS,
+    "organic_log_sd", "p05", "p10", "p50", "p90", "p95", "target", "goal_probability", "goal_share", "goal_offset",
+    "goal_slope", "attendees",
+    "attendees_p10", "attendees_p90", *YARDSTICKS,
 )  # fmt: skip
 
 
@@ -133,7 +168,10 @@ def _predict_rows(
     )
 
 
-def _predict_events(fitted: Fitted, earlier: History, whole: History, rows: pd.DataFrame, fold: int) -> pd.DataFrame:
+def _predict_events(
+    fitted: Fitted, earlier: History, whole: History, rows: pd.DataFrame, fold: int, quantiles: dict[str, Floats]
+) -> pd.DataFrame:
+    """The events of one fold; adds each one's :data:`LEVELS` to ``quantiles``."""
     rates = show_up_rates(earlier.events)
     by_event = {str(key): group for key, group in rows.groupby("event_id", sort=False)}
     events = whole.events.loc[list(by_event)]
@@ -152,7 +190,9 @@ def _predict_events(fitted: Fitted, earlier: History, whole: History, rows: pd.D
             shared_log_sd=fitted.parameters.shared_log_sd,
             show_up=rates.get(event["kind"]) or published_show_up(event["kind"]),
             target=1 if pd.isna(target) else int(target),
+            goal=GoalScale(fitted.parameters.goal_offset, fitted.parameters.goal_slope),
         )
+        quantiles[str(event_id)] = np.quantile(outcome.draws, LEVELS).astype(np.float32)
         p05, p10, p50, p90, p95 = np.quantile(outcome.draws, (0.05, 0.1, 0.5, 0.9, 0.95))
         records.append(
             {
@@ -168,6 +208,9 @@ def _predict_events(fitted: Fitted, earlier: History, whole: History, rows: pd.D
                 "p05": p05, "p10": p10, "p50": p50, "p90": p90, "p95": p95,
                 "target": target,
                 "goal_probability": np.nan if pd.isna(target) else outcome.goal_probability,
+                "goal_share": np.nan if pd.isna(target) else outcome.goal_share,
+                "goal_offset": fitted.parameters.goal_offset,
+                "goal_slope": fitted.parameters.goal_slope,
                 "attendees": event["attendees"],
                 "attendees_p10": outcome.attendees.p10,
                 "attendees_p90": outcome.attendees.p90,

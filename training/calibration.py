@@ -10,16 +10,21 @@ Moments give first values: pairs of rows of one event vary together by the share
 until the intervals cover: the conformal step. With u the mid-PIT of each held-out count and |z| = |Φ⁻¹(u)|, the 80 %
 and 90 % intervals cover if the empirical ⌈(n+1)·level⌉/n quantiles of |z| equal 1.28 and 1.64; the spread is multiplied
 by the mean of the two ratios. Few held-out events leave the published-size defaults nearly as they are.
+
+Probabilities of reaching a goal get a logistic scale of their own (:func:`goal_scale`): a target says something that
+the model does not know, so the shares of draws are too sure.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri, pdtr
+
+from turnout.scoring.predictive import GoalScale
 
 Floats = NDArray[np.float64]
 
@@ -45,6 +50,7 @@ class Spread:
         noise: of a tactic without held-out rows.
         tactics: per tactic, beyond counting noise, the shared shock and the uncertainty of its height.
         rows, events: size of the evidence.
+        goal: scale of goal probabilities.
     """
 
     shared: float = SHARED_LOG_SD
@@ -52,6 +58,7 @@ class Spread:
     tactics: dict[str, float] | None = None
     rows: int = 0
     events: int = 0
+    goal: GoalScale = field(default_factory=GoalScale)
 
     def of(self, tactic_id: str) -> float:
         return (self.tactics or {}).get(tactic_id, self.noise)
@@ -101,7 +108,29 @@ def calibrate(rows: pd.DataFrame, events: pd.DataFrame) -> Spread:
             break
         factor = conformal_factor(z, prior=PRIOR_EVENTS)
         spread = replace(spread, shared=max(spread.shared * factor, _SMALLEST))
-    return spread
+    if "goal_share" not in events:
+        return spread
+    asked = events.dropna(subset=["goal_share", "target", "registrations"])
+    reached = np.asarray(asked["registrations"] >= asked["target"], dtype=np.float64)
+    return replace(spread, goal=goal_scale(asked["goal_share"].to_numpy(dtype=np.float64), reached))
+
+
+def goal_scale(share: Floats, reached: Floats) -> GoalScale:
+    """Logistic regression of whether goals were reached on the logit of the share of draws that reached them.
+
+    Offset ~ N(0, 0.5²) and slope ~ N(1, 0.25²) hold it near the shares themselves where little was seen; the slope
+    stays within 0.3 and 1.5.
+    """
+    kept = np.clip(share, 1e-3, 1 - 1e-3)
+    design = np.column_stack([np.ones(len(kept)), np.log(kept / (1 - kept))])
+    mean, precision = np.array([0.0, 1.0]), 1.0 / np.array([0.5, 0.25]) ** 2
+    found = mean.copy()
+    for _ in range(25):
+        p = 1 / (1 + np.exp(-design @ found))
+        gradient = design.T @ (reached - p) - precision * (found - mean)
+        hessian = (design * (p * (1 - p))[:, None]).T @ design + np.diag(precision)
+        found = found + np.clip(np.linalg.solve(hessian, gradient), -1, 1)
+    return GoalScale(float(found[0]), float(np.clip(found[1], 0.3, 1.5)))
 
 
 def _sd(relative_variance: float) -> float:

@@ -9,6 +9,9 @@ A row needs a label and an x the curve can be asked at:
 * paid tactics: x is the spend in base currency; a row without spend is left out;
 * free tactics: x is the staff hours; organisers seldom write them down, so unknown hours count as the usual effort
   (:func:`usual_effort`), and the tactic's level is learnt at that effort;
+* a free tactic of which the organiser wrote down nothing, in an event whose other free ones are written down, was not
+  used: the few people who name it mixed it up with something else, and count as organic, like whoever else no
+  tactic of the plan brought;
 * between whole units the curve is read as straight lines (:func:`expected`): prices paid differ from the catalogue's.
 """
 
@@ -18,7 +21,7 @@ import hashlib
 import math
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -28,12 +31,14 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, text
 
 from feature_repo import names
+from training import experiments
 from turnout import taxonomy
 from turnout.brief import Brief
 from turnout.curves import CappedLinear, Curve, Step
 from turnout.errors import NotReadyError
 from turnout.money import Rates
 from turnout.scoring.design import derived_names, design_matrix
+from turnout.scoring.effects import price_ratio
 from turnout.scoring.published import kind_of
 from turnout.settings import Settings
 from turnout.tactics import Tactic, load_catalogue
@@ -62,17 +67,26 @@ FEATURE_NAMES: tuple[str, ...] = (*derived_names(), *names.RESPONSE_FEATURES)
 _EVENTS = """
 SELECT s.event_id, s.event_date, s.segment_id, s.format, s.price_base, s.registrations, s.organic_registrations,
        s.attendees, s.show_up_rate, s.first_registration, s.is_simulated,
-       e.name, e.target_registrations, e.industries, e.job_titles, e.company_sizes
+       e.name, e.target_registrations, e.industries, e.job_titles, e.company_sizes, e.account, e.theme,
+       e.registration_opens
 FROM turnout.event_summary s
 JOIN turnout.event e ON e.organisation = s.organisation AND e.event_id = s.event_id
 WHERE s.organisation = :organisation AND s.event_date < :until
 ORDER BY s.event_date, s.event_id
 """
 _TACTICS = """
-SELECT event_id, tactic_id, spend_base, staff_hours, registrations, registrations_basis
-FROM turnout.event_tactic
-WHERE organisation = :organisation AND event_date < :until AND registrations IS NOT NULL
-ORDER BY event_date, event_id, tactic_id
+WITH begun AS (
+    SELECT event_id, tactic_id, min(date) AS first_date
+    FROM turnout.tactic_daily
+    WHERE organisation = :organisation AND event_id IS NOT NULL AND (reach > 0 OR spend_base > 0)
+    GROUP BY event_id, tactic_id
+)
+SELECT t.event_id, t.tactic_id, t.spend_base, t.staff_hours, t.registrations, t.registrations_basis, t.spend_basis,
+       t.reach, t.event_date - b.first_date AS run_days
+FROM turnout.event_tactic t
+LEFT JOIN begun b ON b.event_id = t.event_id AND b.tactic_id = t.tactic_id
+WHERE t.organisation = :organisation AND t.event_date < :until AND t.registrations IS NOT NULL
+ORDER BY t.event_date, t.event_id, t.tactic_id
 """
 _DAILY = """
 SELECT r.event_id, greatest(e.event_date - r.date, 0) AS days_before, sum(r.quantity) AS registrations
@@ -91,8 +105,11 @@ class History:
     Attributes:
         events: one row per event, in order of date; index ``event_id``. Columns event_date (datetime64), segment_id,
             format, kind, price_base, registrations, organic_registrations, attendees, show_up_rate, is_simulated,
-            name, target_registrations, industries, job_titles, company_sizes.
-        tactics: one row per event and tactic: spend_base, staff_hours, registrations, registrations_basis.
+            name, target_registrations, industries, job_titles, company_sizes, account, theme, opens_days (days from
+            the opening of registration to the event, NaN if unknown).
+        tactics: one row per event and tactic: spend_base, staff_hours, registrations, registrations_basis, recorded
+            (whether anything but registrations is known of it), run_days (days from the first paid or sent one to the
+            event, NaN where no day is known; never from registrations, which are the outcome).
         daily: event_id, days_before (>= 0), registrations: how they came in, where the day is known.
         until: only events before this day.
     """
@@ -120,6 +137,8 @@ class Dataset:
         curves: the benchmark curve of each row, shape (rows,).
         history: the events behind them, also those without any usable row.
         feature_names: columns of the design matrix.
+        lifts: lift tests as observations of the tactics' levels (:mod:`training.experiments`); of no event.
+        country: whose public holidays count.
     """
 
     rows: pd.DataFrame
@@ -127,6 +146,8 @@ class Dataset:
     history: History
     feature_names: tuple[str, ...] = FEATURE_NAMES
     notes: tuple[str, ...] = field(default=())
+    lifts: pd.DataFrame = field(default_factory=experiments.nothing)
+    country: str = "JP"
 
     def matrix(self) -> NDArray[np.float32]:
         """The design matrix of all rows."""
@@ -135,23 +156,22 @@ class Dataset:
     def before(self, day: date) -> Dataset:
         """The rows of events before ``day``, with the history of that morning."""
         part = self.subset(np.asarray(self.rows["event_date"] < pd.Timestamp(day), dtype=np.bool_))
-        return Dataset(part.rows, part.curves, self.history.before(day), self.feature_names, self.notes)
+        known = self.lifts[self.lifts["day"] < pd.Timestamp(day)].reset_index(drop=True)
+        return replace(part, history=self.history.before(day), lifts=known)
 
     def subset(self, mask: NDArray[np.bool_]) -> Dataset:
         """The rows where ``mask`` holds; the history stays whole."""
-        return Dataset(
-            self.rows[mask].reset_index(drop=True), self.curves[mask], self.history, self.feature_names, self.notes
-        )
+        return replace(self, rows=self.rows[mask].reset_index(drop=True), curves=self.curves[mask])
 
     @property
     def fingerprint(self) -> str:
         """Changes exactly when something that training reads changes; not with the night it is read in."""
         hasher = hashlib.sha256()
-        for frame in (self.rows, self.history.events, self.history.daily):
+        for frame in (self.rows, self.history.events, self.history.daily, self.lifts.drop(columns="curve")):
             plain = frame.reset_index()
             hasher.update("\x1f".join(map(str, plain.columns)).encode())
             texts = plain.select_dtypes(include="object")
-            listed = [str(c) for c in texts if texts[c].map(lambda v: isinstance(v, list | np.ndarray)).any()]
+            listed = [str(c) for c in texts if texts[c].map(lambda v: isinstance(v, list | tuple | np.ndarray)).any()]
             plain = plain.assign(**{c: plain[c].map(str) for c in listed})
             hasher.update(pd.util.hash_pandas_object(plain, index=False).to_numpy().tobytes())
         return hasher.hexdigest()[:32]
@@ -176,8 +196,10 @@ def build(settings: Settings, until: date, *, engine: Engine | None = None) -> D
         until: only events before this day count.
     """
     history = load_history(settings, until, engine=engine)
-    dataset = assemble(history, Rates.of(settings))
-    return with_features(settings, dataset)
+    rates = Rates.of(settings)
+    tests = experiments.observations(settings, until, engine=engine)
+    dataset = replace(assemble(history, rates), lifts=experiments.with_benchmark(tests, rates))
+    return with_features(settings, replace(dataset, country=settings.country))
 
 
 def load_history(settings: Settings, until: date, *, engine: Engine | None = None) -> History:
@@ -203,9 +225,21 @@ def prepared(events: pd.DataFrame, tactics: pd.DataFrame, daily: pd.DataFrame, u
         events[name] = pd.to_numeric(events[name], errors="coerce").astype(np.float64)
     prices = events["price_base"].fillna(0.0)
     events["kind"] = [kind_of(f, p) for f, p in zip(events["format"], prices, strict=True)]
+    for name in ("account", "theme"):
+        events[name] = events[name].fillna("").astype(str) if name in events else ""
+    events["opens_days"] = np.nan
+    if "registration_opens" in events:
+        opens = pd.to_datetime(events["registration_opens"])
+        events["opens_days"] = (events["event_date"] - opens) / pd.Timedelta(days=1)
+    events = events.drop(columns="registration_opens", errors="ignore")
     tactics = tactics[tactics["event_id"].isin(events.index)].copy()
-    for name in ("spend_base", "staff_hours", "registrations"):
+    if "run_days" not in tactics:
+        tactics["run_days"] = np.nan
+    for name in ("spend_base", "staff_hours", "registrations", "run_days"):
         tactics[name] = pd.to_numeric(tactics[name], errors="coerce").astype(np.float64)
+    known = [tactics[n].notna() for n in ("staff_hours", "spend_basis", "reach") if n in tactics]
+    tactics["recorded"] = np.logical_or.reduce(known)
+    tactics = tactics.drop(columns=["spend_basis", "reach"], errors="ignore")
     daily = daily[daily["event_id"].isin(events.index)].copy()
     for name in ("days_before", "registrations"):
         daily[name] = pd.to_numeric(daily[name], errors="coerce").astype(np.float64)
@@ -278,6 +312,7 @@ def assemble(history: History, rates: Rates) -> Dataset:
     skipped = {"unknown_tactic": 0, "not_used": 0, "no_audience": 0}
     for event_id, event, tactics in _by_event(history):
         brief = brief_of(event, rates.base)
+        keeps_records = any(r["recorded"] and _is_free(r["tactic_id"]) for r in tactics)
         shared = {
             "event_id": event_id,
             "segment_id": event["segment_id"],
@@ -286,6 +321,12 @@ def assemble(history: History, rates: Rates) -> Dataset:
             "event_date": event["event_date"],
             "as_of": event["event_date"] - pd.Timedelta(days=PLANNING_DAYS),
             "price_base": 0.0 if math.isnan(event["price_base"]) else event["price_base"],
+            "kind": event["kind"],
+            "organiser": event["account"],
+            "theme": event["theme"],
+            "opens_days": event["opens_days"],
+            "price_ratio": price_ratio(0.0 if math.isnan(event["price_base"]) else event["price_base"], rates),
+            "company_sizes": tuple(brief.event.audience.company_sizes),
             "industries_n": float(len(brief.event.audience.industries)),
             "job_titles_n": float(len(brief.event.audience.job_titles)),
             "company_sizes_n": float(len(brief.event.audience.company_sizes)),
@@ -297,9 +338,9 @@ def assemble(history: History, rates: Rates) -> Dataset:
                 skipped["unknown_tactic"] += 1
                 continue
             tactic = catalogue.get(row["tactic_id"])
-            prior = prior_curve(tactic, brief, rates)
+            prior = prior_curve(tactic, _as_planned(brief, tactic, row["run_days"]), rates)
             x = _amount(tactic, prior, row["spend_base"], row["staff_hours"], row["registrations"])
-            if x is None:
+            if x is None or not (tactic.is_paid or row["recorded"] or not keeps_records):
                 skipped["not_used"] += 1
                 continue
             if prior.curve.maximum <= 0:
@@ -317,6 +358,7 @@ def assemble(history: History, rates: Rates) -> Dataset:
                     "weight": BASIS_WEIGHTS.get(row["registrations_basis"], BASIS_WEIGHTS["claimed"]),
                     "baseline": expected(prior.curve, x),
                     "prior_log_sd": prior.log_sd,
+                    "run_days": row["run_days"],
                 }
             )
     if any(skipped.values()):
@@ -326,13 +368,42 @@ def assemble(history: History, rates: Rates) -> Dataset:
     rows["as_of"] = pd.to_datetime(rows["as_of"]).astype("datetime64[s]")
     shapes = np.empty(len(curves), dtype=object)
     shapes[:] = curves
-    return Dataset(rows, shapes, history)
+    return Dataset(rows, shapes, _with_rest(history, rows, rates))
+
+
+def _as_planned(brief: Brief, tactic: Tactic, run_days: float) -> Brief:
+    """``brief`` as of the last day on which the tactic could still begin when it did: late ones reach fewer."""
+    if math.isnan(run_days) or run_days >= tactic.lead_time_days:
+        return brief
+    left = timedelta(days=int(run_days) + tactic.preparation_days)
+    return brief.model_copy(update={"as_of": brief.event.date - left})
+
+
+def _is_free(tactic_id: str) -> bool:
+    catalogue = load_catalogue()
+    return tactic_id in catalogue and not catalogue.get(tactic_id).is_paid
+
+
+def _with_rest(history: History, rows: pd.DataFrame, rates: Rates) -> History:
+    """Organic registrations with those of tactics that were left out, and the price ratio of each event."""
+    events = history.events.copy()
+
+    def by_event(frame: pd.DataFrame, name: str) -> pd.Series[float]:
+        return frame.groupby("event_id")[name].sum().reindex(events.index).fillna(0.0)
+
+    strays = (by_event(history.tactics, "registrations") - by_event(rows, "y")).clip(lower=0.0)
+    organic = events["organic_registrations"]
+    most = np.fmax(organic, events["registrations"])
+    events["organic_registrations"] = np.minimum(organic + strays, most)
+    events["price_ratio"] = [price_ratio(float(p), rates) for p in events["price_base"].fillna(0.0)]
+    return replace(history, events=events)
 
 
 _ROW_COLUMNS = (
     "event_id", "tactic_id", "segment_id", "event_date", "as_of", "category", "format", "channel", "is_paid",
     "price_base", "industries_n", "job_titles_n", "company_sizes_n", "demand_index", "x", "y", "weight", "baseline",
-    "prior_log_sd", "is_simulated",
+    "prior_log_sd", "is_simulated", "kind", "organiser", "theme", "opens_days", "run_days", "price_ratio",
+    "company_sizes",
 )  # fmt: skip
 
 

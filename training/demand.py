@@ -34,6 +34,7 @@ from training.registry import Card, ModelRef
 from turnout.money import Rates
 from turnout.registry import DEMAND
 from turnout.scoring.demand import ALL_SEGMENTS, FILE, DemandParameters, Organic
+from turnout.scoring.effects import ORGANIC, EventFacts
 from turnout.scoring.published import published_show_up
 from turnout.scoring.types import Pacing, ShowUp
 from turnout.settings import Settings
@@ -155,9 +156,10 @@ def _step(past: Dataset, index: pd.Series, cutoff: date, weeks: int, country: st
 
 def _without_demand(pooled: Pooled, past: Dataset) -> pd.Series:
     """What each event would have brought at usual demand in no season: the index must explain both itself."""
-    still = (0.0, 0.0, 0.0, 0.0)
-    parameters = replace(pooled.parameters, season=still, demand_elasticity=0.0)
-    organic = replace(pooled.organic, season=still, elasticity=0.0)
+    still = {group: levels for group, levels in pooled.parameters.effects.items() if group != "season"}
+    parameters = replace(pooled.parameters, effects=still, demand_elasticity=0.0)
+    organic = replace(pooled.organic, elasticity=0.0)
+    organic = replace(organic, effects={group: v for group, v in organic.effects.items() if group != "season"})
     events = past.history.events
     totals = pd.Series(forecast_organic(organic, events, np.ones(len(events))).mean, index=events.index)
     means = pd.Series(Fitted.without_trees(parameters).means(past))
@@ -246,7 +248,7 @@ def train(settings: Settings, until: date, *, engine: Engine | None = None) -> M
     own = engine or create_engine(settings, pool_size=1)
     try:
         history = load_history(settings, until, engine=own)
-        dataset = assemble(history, Rates.of(settings))
+        dataset = replace(assemble(history, Rates.of(settings)), country=settings.country)
         fingerprint = models.combined_fingerprint(settings, dataset.fingerprint)
         ref = models.find(settings, DEMAND, fingerprint)
         if ref is not None and _is_published(settings, own, dataset, until, f"{DEMAND}/{ref.version}"):
@@ -313,10 +315,8 @@ def _forecast_frame(step: Step) -> pd.DataFrame:
     outlook, frames = step.outlook, []
     for segment, index in outlook.index.items():
         mondays = [outlook.first_week + timedelta(weeks=week) for week in range(len(index))]
-        organic = [
-            np.mean([np.exp(step.organic.log_mean(segment, kind, day, i)) for kind in step.organic.kinds or [""]])
-            for day, i in zip(mondays, index, strict=True)
-        ]
+        kinds = list(step.organic.effects.get("kind", {})) or [""]
+        organic = np.mean([_organic_weeks(step.organic, segment, kind, mondays, index) for kind in kinds], axis=0)
         frames.append(
             pd.DataFrame(
                 {
@@ -329,6 +329,13 @@ def _forecast_frame(step: Step) -> pd.DataFrame:
             )
         )
     return pd.concat(frames, ignore_index=True)
+
+
+def _organic_weeks(organic: Organic, segment: str, kind: str, mondays: list[date], index: Floats) -> Floats:
+    """Organic registrations of an event of one segment and kind in each week."""
+    days = np.array(mondays, dtype="datetime64[D]")
+    columns = EventFacts(segment, kind, mondays[0]).columns([ORGANIC] * len(mondays)) | {"event_date": days}
+    return np.exp(organic.log_means(columns, index))
 
 
 def _register(settings: Settings, dataset: Dataset, trained: Trained, fingerprint: str) -> ModelRef:

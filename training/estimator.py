@@ -21,11 +21,10 @@ import xgboost
 from numpy.typing import NDArray
 
 from training.calibration import Spread
-from training.dataset import Dataset
+from training.dataset import Dataset, columns_of
 from training.pooling import fit_pooling, stretched_baseline
 from turnout.scoring.demand import Organic
 from turnout.scoring.parameters import ResponseParameters
-from turnout.scoring.published import kind_of
 from turnout.scoring.response import tree_margins
 
 Floats = NDArray[np.float64]
@@ -73,22 +72,26 @@ class Fitted:
             return np.zeros(0)
         trees = tree_margins(self.booster, dataset.matrix())
         correction = parameters.log_correction(trees, rows["demand_index"].to_numpy(dtype=np.float64))
-        kinds = [kind_of(f, p) for f, p in zip(rows["format"], rows["price_base"], strict=True)]
-        keys = zip(rows["tactic_id"], rows["segment_id"], kinds, rows["event_date"], strict=True)
-        scale = np.array([parameters.log_scale(t, s, k, day.date()) for t, s, k, day in keys])
+        scale = parameters.log_scales(columns_of(rows), len(rows))
         base = stretched_baseline(dataset, {t: h.log_stretch for t, h in parameters.tactics.items() if h.log_stretch})
         return np.asarray(base * np.exp(scale + correction))
 
     def height_log_sds(self, dataset: Dataset) -> Floats:
         """How uncertain the height of each row's curve is."""
         rows = dataset.rows
-        keys = zip(rows["tactic_id"], rows["segment_id"], rows["prior_log_sd"], strict=True)
-        return np.array([self.parameters.height_log_sd(t, s, prior_log_sd=p) for t, s, p in keys])
+        return self.parameters.height_log_sds(columns_of(rows), rows["prior_log_sd"].to_numpy(dtype=np.float64))
 
     def with_spread(self, spread: Spread) -> Fitted:
         """The same model with calibrated spreads."""
         tactics = {t: replace(h, noise_log_sd=spread.of(t)) for t, h in self.parameters.tactics.items()}
-        parameters = replace(self.parameters, tactics=tactics, noise_log_sd=spread.noise, shared_log_sd=spread.shared)
+        parameters = replace(
+            self.parameters,
+            tactics=tactics,
+            noise_log_sd=spread.noise,
+            shared_log_sd=spread.shared,
+            goal_offset=spread.goal.offset,
+            goal_slope=spread.goal.slope,
+        )
         return replace(self, parameters=parameters)
 
 

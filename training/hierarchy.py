@@ -3,14 +3,17 @@
 The model of a count y with baseline mean b (the benchmark curve at the spend):
 
     y ~ negative binomial, mean b · exp(η), variance μ + φ μ²
-    η = Σ_g θ_g[level of group g] + covariates · β
-    θ_g[j] ~ N(0, sd_g²),   β ~ N(prior mean, prior sd²)
+    η = Σ_g Σ_j w_gj θ_g[j] + covariates · β
+    θ_g[j] ~ N(mean_g, sd_g²),   β ~ N(prior mean, prior sd²)
+
+A row belongs to one level of a :class:`Group` (w = 1), or to several of :class:`Members` with weights: the company
+sizes an event names (1/n each), or the years since a day (a trend per segment: w = years).
 
 fitted at its mode (MAP) by Newton's method with the expected information, with the inverse Hessian as the posterior's
 covariance (Laplace). Three things make it safe on the little and dirty data of a real organiser:
 
 * every effect has a prior, so a tactic with one event, or with zeros only, stays finite and near its benchmark;
-* residuals are Huberised at three standard deviations, so that one typing error of 100 × does not set the level;
+* residuals are Huberised at five standard deviations, so that one typing error of 100 × does not set the level;
 * a group's sd is itself estimated (EM), held near its default by :data:`PRIOR_LEVELS` imaginary levels.
 
 φ is estimated from the squared residuals. Events share shocks that this model does not name; their effect on the spread
@@ -32,7 +35,7 @@ Ints = NDArray[np.int64]
 
 #: Imaginary levels that hold a learnt sd near its default.
 PRIOR_LEVELS = 6.0
-_HUBER = 3.0
+_HUBER = 5.0
 _OVERDISPERSION_RANGE = (0.01, 2.0)
 _STEPS = 40
 _ROUNDS = 4
@@ -54,6 +57,27 @@ class Group:
     levels: int
     sd: float | Floats
     learn: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """Effects of one kind of which several may act on one row.
+
+    Attributes:
+        matrix: weight of each level in each row, shape (rows, levels).
+        sd: prior standard deviation, one for all levels or one each.
+        mean: prior mean of every level.
+        learn: whether the sd is estimated from the data.
+    """
+
+    matrix: sparse.csr_matrix
+    sd: float | Floats
+    mean: float = 0.0
+    learn: bool = False
+
+    @property
+    def levels(self) -> int:
+        return int(self.matrix.shape[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +125,16 @@ class Fit:
         known = float(self.covariance[np.ix_(positions, positions)].sum())
         return max(known, 0.0) + sum(float(np.mean(self.sd[n] ** 2)) for n, level in levels.items() if level < 0)
 
+    def variances(self, design: sparse.csr_matrix) -> Floats:
+        """Posterior variance of η of each row of ``design``, columns in the order of ``starts``; shape (rows,)."""
+        products = np.asarray(design.multiply(design @ self.covariance).sum(axis=1), dtype=np.float64)
+        return np.asarray(np.maximum(products.ravel(), 0.0))
+
 
 def fit(
     y: ArrayLike,
     baseline: ArrayLike,
-    groups: Mapping[str, Group],
+    groups: Mapping[str, Group | Members],
     covariates: Mapping[str, Covariate] | None = None,
     *,
     weights: ArrayLike | None = None,
@@ -139,7 +168,7 @@ def fit(
 
 def _fit(
     rows: tuple[Floats, Floats, Floats],
-    groups: Mapping[str, Group],
+    groups: Mapping[str, Group | Members],
     covariates: Mapping[str, Covariate],
     start: float,
 ) -> Fit:
@@ -168,12 +197,19 @@ def _fit(
     )
 
 
-def _slice(starts: Mapping[str, int], name: str, group: Group) -> slice:
+def _slice(starts: Mapping[str, int], name: str, group: Group | Members) -> slice:
     return slice(starts[name], starts[name] + group.levels)
 
 
+def _matrix(group: Group | Members, rows: int) -> sparse.csr_matrix:
+    if isinstance(group, Members):
+        return group.matrix
+    used = np.flatnonzero(group.codes >= 0)
+    return sparse.csr_matrix((np.ones(len(used)), (used, group.codes[used])), shape=(rows, group.levels))
+
+
 def _layout(
-    groups: Mapping[str, Group], covariates: Mapping[str, Covariate], rows: int
+    groups: Mapping[str, Group | Members], covariates: Mapping[str, Covariate], rows: int
 ) -> tuple[dict[str, int], sparse.csr_matrix, Floats, Floats]:
     starts: dict[str, int] = {}
     blocks: list[sparse.csr_matrix] = []
@@ -182,10 +218,9 @@ def _layout(
     width = 0
     for name, group in groups.items():
         starts[name] = width
-        used = np.flatnonzero(group.codes >= 0)
-        blocks.append(sparse.csr_matrix((np.ones(len(used)), (used, group.codes[used])), shape=(rows, group.levels)))
+        blocks.append(_matrix(group, rows))
         sd.append(np.broadcast_to(np.asarray(group.sd, dtype=np.float64), (group.levels,)).copy())
-        means.append(np.zeros(group.levels))
+        means.append(np.full(group.levels, group.mean if isinstance(group, Members) else 0.0))
         width += group.levels
     for name, covariate in covariates.items():
         starts[name] = width
@@ -209,7 +244,7 @@ def _newton(theta: Floats, data: _Data, sd: Floats, phi: float, *, tolerance: fl
     design = data.design
     transposed = design.T.tocsr()
     precision = 1.0 / sd**2
-    hessian = np.diag(precision)
+    factor = (np.diag(np.sqrt(precision)), False)
     for _ in range(_STEPS):
         mean = np.exp(np.clip(data.log_base + design @ theta, -30, 30))
         spread = np.sqrt(mean * (1 + phi * mean))
@@ -220,13 +255,22 @@ def _newton(theta: Floats, data: _Data, sd: Floats, phi: float, *, tolerance: fl
         )
         information = data.trust * mean / (1 + phi * mean)
         hessian = (transposed @ design.multiply(information[:, None])).toarray() + np.diag(precision)
-        step = linalg.cho_solve(linalg.cho_factor(hessian, check_finite=False), gradient, check_finite=False)
+        factor = linalg.cho_factor(hessian, check_finite=False)
+        step = linalg.cho_solve(factor, gradient, check_finite=False)
         largest = float(np.abs(step).max(initial=0.0))
         # far from the mode the quadratic is a poor guide: never move an effect by more than e-fold times two at once
         theta = np.clip(theta + step * min(1.0, 2.0 / max(largest, 1e-12)), -_LIMIT, _LIMIT)
         if largest < tolerance:
             break
-    return theta, linalg.cho_solve(linalg.cho_factor(hessian), np.eye(len(theta)))
+    return theta, _inverse(factor)
+
+
+def _inverse(factor: tuple[Floats, bool]) -> Floats:
+    """The inverse from a Cholesky factor, whole."""
+    matrix, lower = factor
+    half, _ = linalg.lapack.dpotri(matrix, lower=lower)
+    triangle = np.tril(half) if lower else np.triu(half)
+    return np.asarray(triangle + triangle.T - np.diag(np.diag(half)))
 
 
 def overdispersion(counts: Floats, mean: Floats, trust: Floats, *, start: float) -> float:
@@ -243,10 +287,13 @@ def overdispersion(counts: Floats, mean: Floats, trust: Floats, *, start: float)
     return float(np.clip((exact + imaginary * start) / (scale + imaginary), *_OVERDISPERSION_RANGE))
 
 
-def _learnt_sd(group: Group, theta: Floats, covariance: Floats, start: int) -> float:
-    seen = np.unique(group.codes[group.codes >= 0])
+def _learnt_sd(group: Group | Members, theta: Floats, covariance: Floats, start: int) -> float:
+    if isinstance(group, Members):
+        seen, mean = np.unique(group.matrix.indices[group.matrix.data != 0]), group.mean
+    else:
+        seen, mean = np.unique(group.codes[group.codes >= 0]), 0.0
     positions = start + seen
-    moments = theta[positions] ** 2 + np.diag(covariance)[positions]
+    moments = (theta[positions] - mean) ** 2 + np.diag(covariance)[positions]
     default = float(np.mean(np.asarray(group.sd, dtype=np.float64) ** 2))
     return float(np.sqrt((moments.sum() + PRIOR_LEVELS * default) / (len(seen) + PRIOR_LEVELS)))
 

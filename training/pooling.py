@@ -1,52 +1,51 @@
 """Partial pooling of tactics and the organic baseline, in one fit.
 
-Organic registrations are a row of their own beside an event's tactics: what lifts an event (its segment, its kind, the
-season, demand) lifts both, so each tells of the other. Their level has a guessed prior
+Organic registrations are a row of their own beside an event's tactics: what lifts an event (its segment, its theme, its
+organiser, the season, demand) lifts both, so each tells of the other. Their level has a guessed prior
 (:data:`turnout.scoring.demand.ORGANIC_GUESS`), wide enough that a few events overrule it; the tactics' priors are the
-benchmarks' (:mod:`turnout.tactics.priors`).
+benchmarks' (:mod:`turnout.tactics.priors`). The effects are those of :mod:`turnout.scoring.effects`:
 
-Segment and kind also have effects of their own on the baseline.
+    log mean = log benchmark(x) + Σ weight · effect + elasticity · log(demand index)
 
-Per tactic with a smooth curve, the size of the audience (``log_stretch``) is found on a grid, with a log-normal prior
-of sd :data:`STRETCH_SD`; then everything is fitted once more on the stretched curves.
+Per tactic, the size of the audience (``log_stretch``) is found on a grid, with a log-normal prior of sd
+:data:`STRETCH_SD`; then everything is fitted once more on the stretched curves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import sparse
 
 from training import hierarchy
 from training.calibration import NOISE_LOG_SD, SHARED_LOG_SD
-from training.dataset import Dataset, demand_index_of, expected
-from training.hierarchy import Covariate, Group, codes_of
-from turnout.curves import Step, Tabulated
+from training.dataset import Dataset, columns_of, demand_index_of, expected
+from training.experiments import effect_columns
+from training.hierarchy import Covariate, Group, Members
+from turnout import taxonomy
+from turnout.curves import Tabulated
 from turnout.scoring.demand import ORGANIC_GUESS, ORGANIC_GUESS_LOG_SD, Organic
-from turnout.scoring.parameters import NEW_SEGMENT, ResponseParameters, TacticHistory, season_terms, stretch
+from turnout.scoring.effects import OPEN_GROUPS, ORGANIC, PRIORS, Columns, Terms, terms
+from turnout.scoring.parameters import NEW_SEGMENT, ResponseParameters, TacticHistory, stretch
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-#: Prior spreads of what a benchmark cannot know, on the log scale: guesses, learnt where there are levels enough.
-ORGANISATION_SD = 0.35
-SEGMENT_SD = 0.25
-KIND_SD = 0.15
-PAIR_SD = 0.15
-SEASON_SD = 0.10
-ORGANIC_SEGMENT_SD = 0.3
-ORGANIC_KIND_SD = 0.3
-STRETCH_SD = 0.6
+#: Spread of the log size of an audience against the benchmark's: a guess.
+STRETCH_SD = 0.9
 #: Demand moves registrations about in proportion, a guess: mean and sd of the elasticity.
 DEMAND_ELASTICITY = (0.8, 0.4)
 
-_ORGANIC = ""  # the level of the organic baseline among the tactics
+_SPREAD_SAMPLE = 20_000
 _STRETCH_ROWS = 6
 _STRETCH_SAMPLE = 300
-_STRETCH_GRID = np.linspace(-1.5, 1.5, 13)
+_STRETCH_GRID = np.linspace(-2.5, 2.5, 21)
 _OUTLIER = 4.0
 _SMALLEST_LOG_SD = 0.05
 
@@ -86,123 +85,145 @@ def fit_pooling(dataset: Dataset, *, stretched: bool = True) -> Pooled:
             data = data.stretched(dataset, stretches)
             fitted = data.fit()
     means = (data.base * np.exp(data.eta(fitted)))[: len(dataset.rows)]
-    return Pooled(_parameters(dataset, data, fitted, stretches), _organic(dataset, data, fitted), means)
+    spreads = _Spreads(data, fitted)
+    parameters = _parameters(dataset, data, fitted, spreads, stretches)
+    return Pooled(parameters, _organic(dataset, data, fitted, spreads), means)
 
 
 @dataclass(frozen=True, slots=True)
 class _Stacked:
-    """Rows of the dataset, then one organic row per event whose organic count is known."""
+    """Rows of the dataset, one organic row per event whose organic count is known, then one per lift test.
+
+    Attributes:
+        keys: columns that :func:`turnout.scoring.effects.terms` reads, arrays of length (rows,).
+        levels: per group, the keys that occur, in the order of the effects.
+        origin: the day trends are counted from.
+    """
 
     y: Floats
     base: Floats
     weights: Floats
-    tactics: tuple[str, ...]
-    segments: tuple[str, ...]
-    kinds: tuple[str, ...]
-    pairs: dict[tuple[int, int], int]  # (tactic, segment) that occur → level
-    groups: dict[str, Group]
-    covariates: dict[str, Covariate]
+    keys: Columns
+    levels: dict[str, list[str]]
+    groups: dict[str, Group | Members]
+    demand: Covariate
+    origin: date | None
 
     @classmethod
     def of(cls, dataset: Dataset) -> _Stacked:
         rows, events = dataset.rows, dataset.history.events
         known = events["organic_registrations"].notna().to_numpy()
         organic = events[known]
-        kind_of_event = events["kind"]
-        stacked = pd.DataFrame(
-            {
-                "tactic": [*rows["tactic_id"], *([_ORGANIC] * len(organic))],
-                "segment": [*rows["segment_id"], *organic["segment_id"]],
-                "kind": [*kind_of_event.reindex(rows["event_id"]), *organic["kind"]],
-                "y": [*rows["y"], *organic["organic_registrations"].clip(lower=0)],
-                "base": [*rows["baseline"], *([ORGANIC_GUESS] * len(organic))],
-                "weight": [*rows["weight"], *([1.0] * len(organic))],
-                "index": [*rows["demand_index"], *demand_index_of(events)[known]],
-                "sd": [*rows["prior_log_sd"], *([ORGANIC_GUESS_LOG_SD] * len(organic))],
-                "day": [*_day_numbers(rows["event_date"]), *_day_numbers(organic["event_date"])],
-            }
-        )
-        tactics, segments, kinds = (tuple(sorted(stacked[n].unique())) for n in ("tactic", "segment", "kind"))
-        tactic, segment = codes_of(stacked["tactic"], tactics), codes_of(stacked["segment"], segments)
-        kind = codes_of(stacked["kind"], kinds)
-        is_organic = (stacked["tactic"] == _ORGANIC).to_numpy(dtype=np.bool_)
-        pair_code = tactic * max(len(segments), 1) + segment
-        seen = np.unique(pair_code[~is_organic])
-        pair = np.where(is_organic, -1, np.searchsorted(seen, pair_code))
-        prior = stacked.groupby("tactic")["sd"].median().reindex(list(tactics)).to_numpy(dtype=np.float64)
-        season = season_terms(stacked["day"].to_numpy(dtype=np.float64))
-        index = np.log(np.maximum(stacked["index"].to_numpy(dtype=np.float64), 1e-6))
+        lifts = dataset.lifts
+        keys = stacked_columns(columns_of(rows), organic_columns(organic), effect_columns(lifts, rows))
+        count = len(rows) + len(organic) + len(lifts)
+        days = keys["event_date"].astype("datetime64[D]")
+        origin = days.max().item() if count else None
+        indices = (rows["demand_index"].to_numpy(dtype=np.float64), demand_index_of(events)[known], np.ones(len(lifts)))
+        index = np.concatenate(indices)
+        guess = [ORGANIC_GUESS_LOG_SD] * len(organic)
+        sd = pd.Series([*rows["prior_log_sd"], *guess, *lifts["prior_log_sd"]], dtype=np.float64)
+        own = sd.groupby(keys["tactic_id"]).median().to_dict()
+        levels: dict[str, list[str]] = {}
+        groups: dict[str, Group | Members] = {}
+        for name, entries in terms(keys, count, origin, dataset.country).items():
+            levels[name], matrix = _membership(name, entries, count)
+            prior = PRIORS[name]
+            spread = np.array([own[t] for t in levels[name]]) if name == "tactic" else prior.sd
+            groups[name] = Members(matrix, spread, prior.mean, prior.learn)
         return cls(
-            y=stacked["y"].to_numpy(dtype=np.float64),
-            base=stacked["base"].to_numpy(dtype=np.float64),
-            weights=stacked["weight"].to_numpy(dtype=np.float64),
-            tactics=tactics,
-            segments=segments,
-            kinds=kinds,
-            pairs={divmod(int(code), len(segments)): level for level, code in enumerate(seen)},
-            groups={
-                "organisation": Group(np.where(is_organic, -1, 0), 1, ORGANISATION_SD),
-                "tactic": Group(tactic, len(tactics), prior),
-                "segment": Group(segment, len(segments), SEGMENT_SD, learn=True),
-                "kind": Group(kind, len(kinds), KIND_SD),
-                "pair": Group(pair.astype(np.int64), len(seen), PAIR_SD, learn=True),
-                "organic_segment": Group(
-                    np.where(is_organic, segment, -1), len(segments), ORGANIC_SEGMENT_SD, learn=True
-                ),
-                "organic_kind": Group(np.where(is_organic, kind, -1), len(kinds), ORGANIC_KIND_SD, learn=True),
-            },
-            covariates={
-                "demand": Covariate(index, *DEMAND_ELASTICITY),
-                **{f"season_{i}": Covariate(season[:, i], 0.0, SEASON_SD) for i in range(4)},
-            },
+            y=np.array([*rows["y"], *organic["organic_registrations"].clip(lower=0), *lifts["y"]], dtype=np.float64),
+            base=np.array([*rows["baseline"], *([ORGANIC_GUESS] * len(organic)), *lifts["baseline"]], dtype=np.float64),
+            weights=np.array([*rows["weight"], *([1.0] * len(organic)), *lifts["weight"]], dtype=np.float64),
+            keys=keys,
+            levels=levels,
+            groups=groups,
+            demand=Covariate(np.log(np.maximum(index, 1e-6)), *DEMAND_ELASTICITY),
+            origin=origin,
         )
+
+    @property
+    def matrices(self) -> dict[str, sparse.csr_matrix]:
+        return {name: group.matrix for name, group in self.groups.items() if isinstance(group, Members)}
 
     def fit(self) -> hierarchy.Fit:
-        return hierarchy.fit(self.y, self.base, self.groups, self.covariates, weights=self.weights)
+        return hierarchy.fit(self.y, self.base, self.groups, {"demand": self.demand}, weights=self.weights)
 
     def eta(self, fitted: hierarchy.Fit) -> Floats:
-        codes = {name: group.codes for name, group in self.groups.items()}
-        return fitted.eta(codes, {name: c.values for name, c in self.covariates.items()}, len(self.y))
+        eta = fitted.coefficients["demand"] * self.demand.values
+        for name, matrix in self.matrices.items():
+            eta = eta + matrix @ fitted.effects[name]
+        return np.asarray(eta)
+
+    def effects(self, fitted: hierarchy.Fit) -> dict[str, dict[str, float]]:
+        """Group → key → effect."""
+        return {name: dict(zip(keys, fitted.effects[name].tolist(), strict=True)) for name, keys in self.levels.items()}
 
     def stretched(self, dataset: Dataset, stretches: Mapping[str, float]) -> _Stacked:
         """The same with the benchmark read from stretched curves."""
         base = self.base.copy()
         base[: len(dataset.rows)] = stretched_baseline(dataset, stretches)
-        return _Stacked(
-            self.y,
-            base,
-            self.weights,
-            self.tactics,
-            self.segments,
-            self.kinds,
-            self.pairs,
-            self.groups,
-            self.covariates,
-        )
+        if len(lifts := dataset.lifts):
+            base[-len(lifts) :] = _stretched(lifts, lifts["curve"], stretches)
+        return replace(self, base=base)
+
+
+def organic_columns(events: pd.DataFrame) -> dict[str, Any]:
+    """The columns of :func:`turnout.scoring.effects.terms` for the organic rows of ``events``."""
+    names = events.rename(columns={"account": "organiser"})
+    columns = {name: names[name].to_numpy() for name in _KEYS if name in names}
+    sizes = np.empty(len(events), dtype=object)
+    known = taxonomy.company_sizes
+    sizes[:] = [tuple(i for i in listed if i in known) for listed in events["company_sizes"]]
+    organic = np.full(len(events), ORGANIC, dtype=object)
+    return columns | {"tactic_id": organic, "company_sizes": sizes, "run_days": np.full(len(events), np.nan)}
+
+
+_KEYS = (
+    "tactic_id", "segment_id", "kind", "event_date", "organiser", "theme", "opens_days", "run_days", "price_ratio",
+    "company_sizes",
+)  # fmt: skip
+
+
+def stacked_columns(*parts: Columns) -> dict[str, Any]:
+    """Columns of several frames below one another."""
+    return {name: np.concatenate([np.asarray(part[name]) for part in parts]) for name in _KEYS}
+
+
+def _membership(group: str, entries: Terms, rows: int) -> tuple[list[str], sparse.csr_matrix]:
+    """The keys of a group and the weight of each in each row; in open groups '' is "not known", no level."""
+    known = np.ones(len(entries.keys), dtype=np.bool_)
+    if group in OPEN_GROUPS:
+        known = entries.keys != ""
+    codes, keys = pd.factorize(entries.keys[known], sort=True)
+    shape = (rows, len(keys))
+    return [str(k) for k in keys], sparse.csr_matrix(
+        (entries.weights[known], (entries.rows[known], codes)), shape=shape
+    )
 
 
 def stretched_baseline(dataset: Dataset, stretches: Mapping[str, float]) -> Floats:
     """The benchmark of each row over audiences of another size."""
-    rows = zip(dataset.rows["tactic_id"], dataset.curves, dataset.rows["x"], dataset.rows["baseline"], strict=True)
+    return _stretched(dataset.rows, dataset.curves, stretches)
+
+
+def _stretched(rows: pd.DataFrame, curves: Iterable[Any], stretches: Mapping[str, float]) -> Floats:
+    cells = zip(rows["tactic_id"], curves, rows["x"], rows["baseline"], strict=True)
     return np.array([
         expected(stretch(curve, stretches[tactic]), x) if tactic in stretches else base
-        for tactic, curve, x, base in rows
+        for tactic, curve, x, base in cells
     ])  # fmt: skip
-
-
-def _day_numbers(dates: pd.Series) -> list[float]:
-    return [float(d) for d in dates.to_numpy().astype("datetime64[D]").astype(np.int64)]
 
 
 def _stretches(dataset: Dataset, data: _Stacked, fitted: hierarchy.Fit) -> dict[str, float]:
     """Posterior mean of each tactic's log audience size, on a grid, its level fitted anew at each point."""
     found: dict[str, float] = {}
     phi, eta = fitted.overdispersion, data.eta(fitted)
-    tactic_codes = data.groups["tactic"].codes[: len(dataset.rows)]
+    tactic_codes = np.asarray(data.matrices["tactic"].argmax(axis=1)).ravel()[: len(dataset.rows)]
     x_all = dataset.rows["x"].to_numpy(dtype=np.float64)
-    for position, tactic in enumerate(data.tactics):
+    for position, tactic in enumerate(data.levels["tactic"]):
         chosen = np.flatnonzero(tactic_codes == position)
-        if len(chosen) < _STRETCH_ROWS or isinstance(dataset.curves[chosen[0]], Step | Tabulated):
+        if len(chosen) < _STRETCH_ROWS or isinstance(dataset.curves[chosen[0]], Tabulated):
             continue
         if len(chosen) > _STRETCH_SAMPLE:
             chosen = chosen[np.linspace(0, len(chosen) - 1, _STRETCH_SAMPLE).astype(int)]
@@ -231,33 +252,59 @@ def _profile(y: Floats, means: Floats, phi: float, sd: float) -> Floats:
     return np.asarray(likelihood - level**2 / (2 * sd**2))
 
 
-def _season(fitted: hierarchy.Fit) -> tuple[float, ...]:
-    return tuple(fitted.coefficients[f"season_{i}"] for i in range(4))
+class _Spreads:
+    """Posterior spreads of the log scale at events like those of the data, averaged over them."""
+
+    def __init__(self, data: _Stacked, fitted: hierarchy.Fit) -> None:
+        chosen = np.arange(len(data.y))
+        if len(chosen) > _SPREAD_SAMPLE:
+            chosen = np.linspace(0, len(chosen) - 1, _SPREAD_SAMPLE).astype(np.int64)
+        columns = {**data.matrices, "demand": sparse.csr_matrix(data.demand.values[:, None])}
+        self.tactics, self.segments = data.keys["tactic_id"][chosen], data.keys["segment_id"][chosen]
+        self.whole = fitted.variances(sparse.hstack([m[chosen] for m in columns.values()], format="csr"))
+        # what is left of a height where the tactic has no history
+        without = [m[chosen] * (0.0 if n in _OF_TACTIC else 1.0) for n, m in columns.items()]
+        self.level = fitted.variances(sparse.hstack(without, format="csr"))
+        # a distinction that the data do not make (one account, no themes) leaves nothing unknown
+        self.new = {name: float(np.mean(sd**2)) if len(sd) else 0.0 for name, sd in fitted.sd.items()}
+
+    def _table(
+        self, variance: Floats, chosen: NDArray[np.bool_], segments: Sequence[str], new: float
+    ) -> dict[str, float]:
+        everywhere = float(variance[chosen].mean()) if chosen.any() else 0.0
+        table = {}
+        for segment in segments:
+            here = chosen & (self.segments == segment)
+            value = variance[here].mean() if here.any() else everywhere + self.new["tactic_segment"]
+            table[segment] = float(np.sqrt(value))
+        return table | {NEW_SEGMENT: float(np.sqrt(everywhere + new))}
+
+    def of(self, tactic: str, segments: Sequence[str], *, extra: float = 0.0) -> dict[str, float]:
+        """By segment, a new one under :data:`NEW_SEGMENT`; ``extra`` variance is added."""
+        new = self.new["segment"] + self.new["tactic_segment"]
+        return self._table(self.whole + extra, self.tactics == tactic, segments, new)
+
+    def of_new_tactic(self, segments: Sequence[str]) -> dict[str, float]:
+        new = self.new["segment"]
+        used = self.tactics != ORGANIC
+        return self._table(self.level + self.new["tactic_segment"], used, segments, new)
 
 
-def _usual_kind(data: _Stacked) -> int:
-    """The commonest kind: the spread of a level hardly differs between them."""
-    return int(np.bincount(data.groups["kind"].codes).argmax())
+_OF_TACTIC = ("tactic", "tactic_segment", "organiser_tactic", "size_tactic")
 
 
 def _parameters(
-    dataset: Dataset, data: _Stacked, fitted: hierarchy.Fit, stretches: Mapping[str, float]
+    dataset: Dataset, data: _Stacked, fitted: hierarchy.Fit, spreads: _Spreads, stretches: Mapping[str, float]
 ) -> ResponseParameters:
-    rows, segments, kind = dataset.rows, data.segments, _usual_kind(data)
-
-    def height(tactic: int, segment: int) -> float:
-        effects = {"organisation": 0, "tactic": tactic, "segment": segment, "kind": kind}
-        return float(np.sqrt(fitted.variance(effects | {"pair": data.pairs.get((tactic, segment), -1)})))
-
-    def level(segment: int) -> float:
-        return float(np.sqrt(fitted.variance({"organisation": 0, "segment": segment, "kind": kind})))
-
+    rows, segments = dataset.rows, data.levels["segment"]
+    effects = data.effects(fitted)
+    own = effects.pop("tactic")
     tactics: dict[str, TacticHistory] = {}
     for tactic, group in rows.groupby("tactic_id", sort=True):
-        position, dates = data.tactics.index(str(tactic)), group["event_date"]
+        dates = group["event_date"]
         tactics[str(tactic)] = TacticHistory(
-            log_scale=float(fitted.effects["tactic"][position]),
-            log_sd={s: height(position, i) for i, s in enumerate(segments)} | {NEW_SEGMENT: height(position, -1)},
+            log_scale=own[str(tactic)],
+            log_sd=spreads.of(str(tactic), segments),
             noise_log_sd=NOISE_LOG_SD,
             events=int(group["event_id"].nunique()),
             segments={str(k): int(v) for k, v in group.groupby("segment_id")["event_id"].nunique().items()},
@@ -265,17 +312,16 @@ def _parameters(
             last=dates.max().date(),
             log_stretch=stretches.get(str(tactic), 0.0),
         )
+    # known from lift tests alone
+    effects["tactic"] = {tactic: own[tactic] for tactic in sorted({*dataset.lifts["tactic_id"]} - {*tactics})}
     return ResponseParameters(
         feature_names=dataset.feature_names,
         tactics=tactics,
-        organisation=float(fitted.effects["organisation"][0]),
-        segments=dict(zip(segments, fitted.effects["segment"].tolist(), strict=True)),
-        kinds=dict(zip(data.kinds, fitted.effects["kind"].tolist(), strict=True)),
-        tactic_segments={
-            f"{data.tactics[t]}|{segments[s]}": float(fitted.effects["pair"][at]) for (t, s), at in data.pairs.items()
-        },
-        season=_season(fitted),
-        level_log_sd={s: level(i) for i, s in enumerate(segments)} | {NEW_SEGMENT: level(-1)},
+        effects=effects,
+        effect_sd={name: float(np.sqrt(variance)) for name, variance in spreads.new.items()},
+        trend_origin=data.origin,
+        country=dataset.country,
+        level_log_sd=spreads.of_new_tactic(segments),
         demand_elasticity=fitted.coefficients["demand"],
         noise_log_sd=NOISE_LOG_SD,
         shared_log_sd=SHARED_LOG_SD,
@@ -287,37 +333,25 @@ def _parameters(
     )
 
 
-def _organic(dataset: Dataset, data: _Stacked, fitted: hierarchy.Fit) -> Organic:
-    if _ORGANIC not in data.tactics:
+def _organic(dataset: Dataset, data: _Stacked, fitted: hierarchy.Fit, spreads: _Spreads) -> Organic:
+    own = data.keys["tactic_id"] == ORGANIC
+    if not own.any():
         return Organic()
-    position, kind = data.tactics.index(_ORGANIC), _usual_kind(data)
-    own = data.groups["tactic"].codes == position
     mean = (data.base * np.exp(data.eta(fitted)))[own]
     overdispersion = hierarchy.overdispersion(data.y[own], mean, data.weights[own], start=0.15)
     # overdispersion holds the shared shock, which the predictive distribution adds by itself
     noise2 = max(float(np.log1p(overdispersion)) - SHARED_LOG_SD**2, _SMALLEST_LOG_SD**2)
-
-    def spread(segment: int) -> float:
-        levels = {
-            "tactic": position,
-            "segment": segment,
-            "kind": kind,
-            "organic_segment": segment,
-            "organic_kind": kind,
-        }
-        return float(np.sqrt(fitted.variance(levels) + noise2))
-
-    segments = fitted.effects["segment"] + fitted.effects["organic_segment"]
-    kinds = fitted.effects["kind"] + fitted.effects["organic_kind"]
     events = dataset.history.events
     known = events[events["organic_registrations"].notna()]
+    effects = data.effects(fitted)
     return Organic(
-        level=float(np.log(ORGANIC_GUESS) + fitted.effects["tactic"][position]),
-        segments=dict(zip(data.segments, segments.tolist(), strict=True)),
-        kinds=dict(zip(data.kinds, kinds.tolist(), strict=True)),
-        season=_season(fitted),
+        level=float(np.log(ORGANIC_GUESS) + effects.pop("tactic")[ORGANIC]),
+        effects=effects,
+        effect_sd={name: float(np.sqrt(variance)) for name, variance in spreads.new.items()},
+        trend_origin=data.origin,
+        country=dataset.country,
         elasticity=fitted.coefficients["demand"],
-        log_sd={s: spread(i) for i, s in enumerate(data.segments)} | {NEW_SEGMENT: spread(-1)},
+        log_sd=spreads.of(ORGANIC, data.levels["segment"], extra=noise2),
         events={str(k): int(v) for k, v in known.groupby("segment_id").size().items()},
     )
 
@@ -332,6 +366,6 @@ class OrganicForecast:
 
 def forecast_organic(organic: Organic, events: pd.DataFrame, demand_index: Floats) -> OrganicForecast:
     """The baseline of each event at its demand index."""
-    asked = zip(events["segment_id"], events["kind"], events["event_date"], demand_index, strict=True)
-    log_mean = np.array([organic.log_mean(s, kind, day.date(), float(index)) for s, kind, day, index in asked])
-    return OrganicForecast(np.exp(log_mean), np.array([organic.spread(s) for s in events["segment_id"]]))
+    columns = organic_columns(events)
+    log_mean = organic.log_means(columns, demand_index)
+    return OrganicForecast(np.exp(log_mean), organic.spreads(columns, [str(s) for s in events["segment_id"]]))

@@ -4,16 +4,21 @@ A challenger becomes champion if it passes all of these:
 
 1. **sane**, after being loaded again from the registry: it scores every tactic of the catalogue for briefs of many
    kinds; all curves finite, never negative, never falling in spend, also at ten times what anybody would spend; the
-   same answer when the tactics come in another order; all features it was trained with are known;
+   same answer when tactics or features come in another order; all features it was trained with are known;
 2. **calibrated**: its 90 % intervals do not miss significantly more later events than they should;
-3. **better**, against the champion on the same later events, that neither was fitted to: the mean difference of their
-   losses is positive by more than its noise. Or **as good and fresher**: not worse beyond noise, and fitted to at least
-   :data:`FRESHER` more events, because evidence counts and tactics' levels go stale.
+3. **better**, against the champion on the same later events, that neither was fitted to
+   (:mod:`training.comparison`): by more than noise, and by at least
+   :data:`~training.comparison.LEAST_GAIN`. Or **as good and fresher**: not worse beyond noise, surely no worse than by
+   :data:`~training.comparison.MARGIN`, and fitted to at least :data:`FRESHER` more events, because evidence counts and
+   tactics' levels go stale. A challenger that loses on the later events although it was fitted to them is never
+   promoted.
 
-The first model only has to be sane. The loss of an event is |√actual − √predicted|, of its total and of its tactics in
-equal parts: the square root gives large and small events a like say. Each version's loss is the one its own backtest
-measured, against the outcomes as they were known then. What was decided and why is kept as tags of the
-version.
+The first model only has to be sane, as has one whose champion this code cannot load any more. What was decided and why
+is kept with the version: tags ``promotion`` (``promoted``, ``refused``, ``by hand``) and ``promotion_reasons``, the
+description a reader of MLflow sees, and the artefact ``promotion.json`` of its run with the whole comparison. The alias
+``challenger`` goes to a version only when it has passed the first two points and is not worse: a share of events may be
+planned with it. Of a version that is insane, not calibrated or worse the team is told
+(:func:`turnout.alerts.send_alert`), once.
 """
 
 from __future__ import annotations
@@ -23,7 +28,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -33,8 +38,10 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from training import registry as models
+from training.comparison import MARGIN, Comparison, Paired, compare
 from training.registry import ModelRef
 from turnout import registry, taxonomy
+from turnout.alerts import send_alert
 from turnout.brief import Brief
 from turnout.errors import NotReadyError
 from turnout.money import Rates
@@ -48,9 +55,6 @@ Floats = NDArray[np.float64]
 
 #: A challenger that is as good must know this much more to be worth a change.
 FRESHER = 0.02
-#: One-sided: the difference must exceed its standard error so many times.
-_NOISE = 1.645
-_FEWEST_COMMON = 8
 _COVERAGE, _COVERAGE_ALPHA = 0.9, 0.005
 
 
@@ -77,20 +81,32 @@ class Decision:
 def promote_if_better(settings: Settings, ref: ModelRef) -> Decision:
     """Make ``ref`` champion if it passes the gate; records the reasons on the version either way."""
     champion = registry.alias_version(settings, ref.name)
-    if champion == ref.version:
-        return Decision(ref.name, ref.version, False, champion, ["it is the champion already"], ref.metrics)
     client = registry.client(settings)
-    failures = sanity(settings, ref)
-    if failures:
-        return _record(settings, ref, champion, promoted=False, reasons=failures)
-    if champion is None:
-        return _record(settings, ref, champion, promoted=True, reasons=["first model, and sane"])
-    if not ref.created and client.get_model_version(ref.name, ref.version).tags.get("promotion"):
+    decided = client.get_model_version(ref.name, ref.version).tags.get("promotion")
+    if champion == ref.version:
+        if not decided:  # killed between moving the alias and writing why
+            client.set_model_version_tag(ref.name, ref.version, "promotion", "promoted")
+        return Decision(ref.name, ref.version, False, champion, ["it is the champion already"], ref.metrics)
+    if not ref.created and decided:
         reasons = [f"the data are unchanged, and version {ref.version} was decided on before"]
         return Decision(ref.name, ref.version, False, champion, reasons, ref.metrics)
+    failures = sanity(settings, ref)
+    if failures:
+        return _record(settings, ref, champion, promoted=False, reasons=failures, alarming=True)
+    if champion is None:
+        return _record(settings, ref, champion, promoted=True, reasons=["first model, and sane"])
     reference = models.reference(settings, client.get_model_version(ref.name, champion), created=False)
-    promoted, reasons = _compare(settings, reference, ref)
-    return _record(settings, ref, champion, promoted=promoted, reasons=reasons)
+    unreadable = _unreadable(settings, reference)
+    if unreadable is not None:
+        reasons = [f"sane, and the champion cannot serve: {unreadable}"]
+        return _record(settings, ref, champion, promoted=True, reasons=reasons)
+    comparison = compare(settings, reference, ref, seed=settings.random_seed)
+    unfit = miscalibrated(settings, ref) if ref.name == registry.RESPONSE else None
+    promoted, reasons = (False, [unfit]) if unfit else judge(comparison, reference, ref)
+    return _record(
+        settings, ref, champion, promoted=promoted, reasons=reasons, comparison=comparison,
+        alarming=unfit is not None or comparison.verdict == "worse" or _lost(comparison.registered),
+    )  # fmt: skip
 
 
 def promote(settings: Settings, name: str, version: str) -> None:
@@ -146,73 +162,114 @@ def _reference(settings: Settings, name: str, version: str) -> ModelRef:
     raise NotReadyError(f"{name} has no version {version}; registered: {known}")
 
 
-def _record(settings: Settings, ref: ModelRef, champion: str | None, *, promoted: bool, reasons: list[str]) -> Decision:
+def _record(
+    settings: Settings,
+    ref: ModelRef,
+    champion: str | None,
+    *,
+    promoted: bool,
+    reasons: list[str],
+    comparison: Comparison | None = None,
+    alarming: bool = False,
+) -> Decision:
     client = registry.client(settings)
+    before = champion
+    if not alarming:  # a challenger may plan a share of events, so one that is unfit is none
+        client.set_registered_model_alias(ref.name, registry.CHALLENGER, ref.version)
     if promoted:
         client.set_registered_model_alias(ref.name, registry.CHAMPION, ref.version)
         champion = ref.version
-    client.set_model_version_tag(ref.name, ref.version, "promotion", "promoted" if promoted else "refused")
+    verdict = "promoted" if promoted else "refused"
+    client.log_dict(
+        ref.run_id,
+        {
+            "decision": verdict,
+            "decided_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "champion_before": before,
+            "reasons": reasons,
+            "comparison": comparison.as_dict() if comparison else None,
+        },
+        "promotion.json",
+    )
+    client.update_model_version(ref.name, ref.version, description=described(verdict, before, reasons))
     client.set_model_version_tag(ref.name, ref.version, "promotion_reasons", json.dumps(reasons, ensure_ascii=False))
+    # last: where it is missing, the decision is made again
+    client.set_model_version_tag(ref.name, ref.version, "promotion", verdict)
     log.info("promotion", model=ref.name, version=ref.version, promoted=promoted, reasons=reasons)
+    if alarming:
+        serving = f"Version {champion} goes on serving." if champion else "No version serves."
+        send_alert(
+            settings, f"Turnout: {ref.name} version {ref.version} was not promoted", "\n".join([*reasons, serving])
+        )
     return Decision(ref.name, ref.version, promoted, champion, reasons, ref.metrics)
+
+
+def described(verdict: str, champion: str | None, reasons: Sequence[str]) -> str:
+    """The decision as Markdown, for people who look at the version in MLflow."""
+    against = f" against version {champion}" if champion else ""
+    return "\n".join([f"**{verdict}**{against}", "", *(f"- {reason}" for reason in reasons)])
 
 
 # --- better? ----------------------------------------------------------------------------------------------------------
 
 
-def _compare(settings: Settings, champion: ModelRef, challenger: ModelRef) -> tuple[bool, list[str]]:
-    theirs, ours = _losses(settings, champion), _losses(settings, challenger)
-    if challenger.name == registry.RESPONSE:
-        reason = miscalibrated(settings, challenger)
-        if reason is not None:
-            return False, [reason]
+def compare_versions(
+    settings: Settings, name: str, challenger: str | None = None, champion: str | None = None
+) -> Comparison:
+    """Compare two versions of a model; by default the aliases' own.
+
+    Raises:
+        NotReadyError: a version does not exist, no alias points to one, or both are the same.
+    """
+    sides = []
+    for given, alias in ((champion, registry.CHAMPION), (challenger, registry.CHALLENGER)):
+        version = given or registry.alias_version(settings, name, alias)
+        if version is None:
+            raise NotReadyError(f"{name} has no {alias}; train one, or name a version")
+        sides.append(_reference(settings, name, version))
+    if sides[0].version == sides[1].version:
+        raise NotReadyError(f"{name}: champion and challenger are both version {sides[0].version}; name another one")
+    return compare(settings, sides[0], sides[1], seed=settings.random_seed)
+
+
+def judge(comparison: Comparison, champion: ModelRef, challenger: ModelRef) -> tuple[bool, list[str]]:
+    """Whether the challenger should serve, and why."""
     fresher = challenger.events >= champion.events * (1 + FRESHER) and challenger.events > champion.events
     more = f"it knows {challenger.events} events, the champion {champion.events}"
-    if theirs is None or ours is None:
-        # a champion from before there was enough history to measure anything
-        return fresher, [f"no later events to compare on; {more}"]
-    return judge(theirs, ours, fresher=fresher, more=more)
+    if _lost(comparison.registered):
+        return False, [
+            "worse than the champion even on later events that it was fitted to and the champion was not",
+            *comparison.notes,
+        ]
+    promoted, reason = rule(comparison.test, fresher=fresher)
+    if comparison.verdict == "too_few":
+        return promoted, [f"{reason}; {more}", *comparison.notes]
+    measured = f"{reason}: {comparison.sentence()}"
+    return promoted, [
+        measured if comparison.verdict in ("better", "worse") else f"{measured}; {more}",
+        *comparison.notes,
+    ]
 
 
-def judge(champion: pd.Series, challenger: pd.Series, *, fresher: bool, more: str = "") -> tuple[bool, list[str]]:
-    """Paired comparison of losses by event id (lower is better).
-
-    Returns:
-        Whether the challenger should serve, and why.
-    """
-    common = champion.index.intersection(challenger.index)
-    difference = (champion[common] - challenger[common]).to_numpy(dtype=np.float64)
-    difference = difference[np.isfinite(difference)]
-    n = len(difference)
-    if n < _FEWEST_COMMON:
-        return fresher, [f"only {n} later events in common, too few to compare; {more}"]
-    gain, noise = float(difference.mean()), float(difference.std(ddof=1) / math.sqrt(n))
-    level = max(float(champion[common].mean()), 1e-9)
-    measured = f"loss {gain / level:+.1%} lower than the champion's on {n} later events (noise {noise / level:.1%})"
-    if gain > _NOISE * noise and gain > 0:
-        return True, [f"better beyond noise: {measured}"]
-    if gain < -_NOISE * noise:
-        return False, [f"worse beyond noise: {measured}"]
-    if fresher:
-        return True, [f"as good and fresher: {measured}; {more}"]
-    return False, [f"not better beyond noise: {measured}; {more}"]
+def rule(test: Paired, *, fresher: bool) -> tuple[bool, str]:
+    """The decision from the test alone, in a few words."""
+    match test.verdict():
+        case "too_few":
+            events = f"only {test.events} later events in common, too few to compare"
+            return fresher, events if test.events else "no later events to compare on"
+        case "better":
+            return True, "better beyond noise"
+        case "worse":
+            return False, "worse beyond noise"
+        case _ if fresher and test.low > -MARGIN:
+            return True, "as good and fresher"
+        case _ if fresher:
+            return False, f"fresher, but it could be worse by more than {MARGIN:.0%}"
+    return False, "not better beyond noise"
 
 
-def _losses(settings: Settings, ref: ModelRef) -> pd.Series | None:
-    """Loss per held-out event of a version's own backtest; None where it has none."""
-    table = models.read_table(settings, ref.run_id, "backtest.csv")
-    if table is None:
-        return None
-    events = pd.read_csv(io.StringIO(table)).set_index("event_id")
-    actual = events["registrations" if "registrations" in events else "actual"]
-    losses = (np.sqrt(actual) - np.sqrt(events["predicted"].clip(lower=0))).abs()
-    rows_table = models.read_table(settings, ref.run_id, "backtest_rows.csv")
-    if rows_table is not None:
-        rows = pd.read_csv(io.StringIO(rows_table))
-        each = (np.sqrt(rows["y"]) - np.sqrt(rows["mean"].clip(lower=0))).abs()
-        losses = (losses + each.groupby(rows["event_id"]).mean().reindex(losses.index)) / 2
-    losses = losses.dropna()
-    return None if losses.empty else losses
+def _lost(test: Paired | None) -> bool:
+    return test is not None and test.verdict() == "worse"
 
 
 def miscalibrated(settings: Settings, ref: ModelRef) -> str | None:
@@ -244,12 +301,25 @@ def sanity(settings: Settings, ref: ModelRef) -> list[str]:
         return [str(error)]
 
 
+def _unreadable(settings: Settings, ref: ModelRef) -> str | None:
+    """Why this code cannot load a version; None where it can."""
+    try:
+        directory = registry.version_directory(settings, ref.name, ref.version)
+        kind = DemandModel if ref.name == registry.DEMAND else ResponseModel
+        kind.load(directory, ref.name, ref.version)
+    except NotReadyError as error:
+        return str(error)
+    return None
+
+
 def response_faults(model: ResponseModel, fx: Rates) -> list[str]:
     """Faults of a response model over briefs of many kinds and every tactic."""
     from feature_repo.names import RESPONSE_FEATURES
     from turnout.scoring.design import derived_names
 
     unknown = set(model.feature_names) - set(derived_names()) - set(RESPONSE_FEATURES)
+    if tuple(model.booster.feature_names or ()) != model.feature_names:
+        return ["its trees and its parameters name other features, or the same in another order"]
     if unknown:
         return [f"it was trained with features that nothing delivers: {', '.join(sorted(unknown))}"]
     tactics = list(load_catalogue())
@@ -272,7 +342,7 @@ def response_faults(model: ResponseModel, fx: Rates) -> list[str]:
             elif (np.diff(y) < -1e-9 * max(float(y.max()), 1.0)).any():
                 faults.append(f"{name}: falls although more is spent")
             elif not np.allclose(y, np.asarray(reverse[tactic.id].curve(x)), rtol=1e-6, atol=1e-9):
-                faults.append(f"{name}: depends on the order of the tactics")
+                faults.append(f"{name}: depends on the order of tactics or features")
     return faults[:10]
 
 
@@ -307,7 +377,8 @@ def _probe_request(
             for i, tactic in enumerate(tactics)
         }
     else:
-        features = like.features
+        # the same values, tactics and names in another order
+        features = {t: dict(reversed(list(v.items()))) for t, v in reversed(list(like.features.items()))}
     return ScoringRequest(brief, brief.event.date - timedelta(days=28), tactics, features, fx=fx)
 
 

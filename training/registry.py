@@ -166,7 +166,7 @@ def reference(settings: Settings, version: Any, *, created: bool) -> ModelRef:
 
 
 def register(settings: Settings, name: str, card: Card, log_model: Callable[[Any], Any]) -> ModelRef:
-    """Log a run with its model and register the version as challenger.
+    """Log a run with its model and register the version. The gate makes it challenger or champion.
 
     Args:
         log_model: called inside the run with the ``mlflow`` module; logs the model under ``registered_model_name=name``
@@ -185,7 +185,6 @@ def register(settings: Settings, name: str, card: Card, log_model: Callable[[Any
         version = str(info.registered_model_version)
         for key, value in card.tags().items():
             client.set_model_version_tag(name, version, key, value)
-    client.set_registered_model_alias(name, registry.CHALLENGER, version)
     log.info("model_registered", model=name, version=version, events=card.events, until=_iso(card.last_event))
     return reference(settings, client.get_model_version(name, version), created=True)
 

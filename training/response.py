@@ -18,8 +18,10 @@ import structlog
 from sqlalchemy import Engine
 
 from training import backtest as backtests
+from training import drift
 from training import registry as models
 from training.backtest import Backtest
+from training.cautions import cautions
 from training.dataset import Dataset, build
 from training.estimator import TREE_PARAMETERS, Fitted, fit
 from training.registry import Card, ModelRef
@@ -50,7 +52,7 @@ class Trained:
 def train(
     settings: Settings, until: date, *, engine: Engine | None = None, progress: Progress | None = None
 ) -> ModelRef:
-    """Train on the events before ``until`` and register the model as challenger.
+    """Train on the events before ``until`` and register the model.
 
     On data and code that a registered version was made from already, that version is returned and nothing registered.
     With no history at all the benchmark is registered: zero trees, prior parameters, and it says so.
@@ -73,12 +75,15 @@ def fit_and_measure(dataset: Dataset, *, seed: int, threads: int, progress: Prog
         progress(f"fitting to {len(dataset.rows)} rows")
     fitted = fit(dataset, seed=seed, threads=threads).with_spread(tested.spread)
     metrics = backtests.metrics(tested)
+    warned = cautions(dataset)
+    for caution in warned:
+        log.warning("caution", model=RESPONSE, caution=caution)
     report = {
         "metrics": metrics,
         "by_tactic": backtests.by_group(tested, "tactic_id"),
         "by_segment": backtests.by_group(tested, "segment_id"),
         "trees": fitted.booster.num_boosted_rounds(),
-        "notes": list(dataset.notes),
+        "notes": [*dataset.notes, *warned],
     }
     return Trained(fitted, tested, metrics, report)
 
@@ -109,6 +114,7 @@ def _card(dataset: Dataset, trained: Trained, fingerprint: str, settings: Settin
             "report.json": json.dumps(trained.report, ensure_ascii=False, indent=1),
             "backtest.csv": trained.backtest.events.to_csv(),
             "backtest_rows.csv": trained.backtest.rows.to_csv(index=False),
+            drift.FILE: drift.Reference.of(rows, drift.drifting_features()).to_json(),
         },
     )
 

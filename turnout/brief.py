@@ -17,6 +17,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from turnout import taxonomy
 
+Day = date  # a field of Event is called date
+
 
 @cache
 def _time_zones() -> frozenset[str]:
@@ -63,6 +65,10 @@ class Event(_Model):
     price: Money = Field(default_factory=lambda: Money(amount=Decimal(0)), description="Ticket price; 0 is free.")
     capacity: int | None = Field(default=None, ge=1, le=1_000_000)
     audience: Audience = Field(default_factory=Audience)
+    organiser: str = Field(
+        default="", max_length=200, description="The account the event is held under. Empty: any of the organisation's."
+    )
+    registration_opens: Day | None = Field(default=None, description="Day on which people can first register.")
 
     @field_validator("time_zone")
     @classmethod

@@ -26,6 +26,12 @@ def event_key(organisation: str, name: str, event_date: date) -> str:
     return key_of(organisation, normalise_name(name), event_date.isoformat(), prefix="evt_")
 
 
+def share_of(key: str, purpose: str) -> float:
+    """A number in [0, 1) that is always the same for a key, evenly spread over keys, and unrelated between purposes."""
+    digest = hashlib.sha256(f"{purpose}\x1f{key}".encode()).digest()
+    return int.from_bytes(digest[:7], "big") / 2**56
+
+
 def hashed_identity(salt: str, *parts: str) -> str:
     """A salted hash of personal values: says "the same person", never who."""
     return hashlib.blake2b(

@@ -1,9 +1,9 @@
 """Where trained models live: the MLflow registry, and a copy of the champions on this machine.
 
 Two registered models exist, :data:`RESPONSE` and :data:`DEMAND`. The alias ``champion`` is what serving uses,
-``challenger`` what was trained last. Artefacts of a version never change, so a version is downloaded once into
-``home/models/<name>/<version>-<run>``; the alias last seen is kept beside it, and serving starts from there while the
-registry cannot be reached.
+``challenger`` the newest version that is fit to be compared with it. Artefacts of a version never change, so a version
+is downloaded once into ``home/models/<name>/<version>-<run>``; the alias last seen is kept beside it, and serving
+starts from there while the registry cannot be reached.
 
 MLflow is imported inside the functions: it takes seconds, and the command line must stay quick.
 """

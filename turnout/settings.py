@@ -71,6 +71,10 @@ class Settings(BaseSettings):
     mlflow_port: int = Field(default=5000, ge=1, le=65535)
     service_workers: int = Field(default=1, ge=1, le=64)
     request_timeout_seconds: float = Field(default=10.0, gt=0, le=300)
+    model_check_seconds: float = Field(default=15.0, gt=0, le=3600, description="How often the alias is looked at.")
+    challenger_share: float = Field(
+        default=0.0, ge=0, le=1, description="Share of events planned with the challenger, to compare it in earnest."
+    )
 
     # --- who and where -----------------------------------------------------------------------------------------
     organisation: str = Field(default="default", min_length=1, max_length=80)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from tests.training import histories
 from tests.training.histories import RATES, Law
 from training import backtest, response
 from training.dataset import assemble
-from training.promotion import judge
 from training.yardsticks import YARDSTICKS, predictions
 
 
@@ -84,36 +82,3 @@ def test_yardsticks_are_finite_and_never_negative_for_tactics_they_never_saw():
         assert values.shape == (len(test.rows),), name
         assert np.isfinite(values).all(), name
         assert (values >= 0).all(), name
-
-
-def losses(level: float, *, noise: float = 0.3, n: int = 40, seed: int = 0) -> pd.Series:
-    rng = np.random.default_rng(seed)
-    return pd.Series(level + rng.normal(0, noise, n), index=[f"e{i}" for i in range(n)])
-
-
-def test_better_beyond_noise_is_promoted_and_worse_is_not():
-    champion = losses(1.0)
-    better, reasons = judge(champion, losses(0.7, seed=1), fresher=False)
-    assert better
-    assert "better beyond noise" in reasons[0]
-    worse, reasons = judge(champion, losses(1.3, seed=1), fresher=True)
-    assert not worse
-    assert "worse beyond noise" in reasons[0]
-
-
-def test_as_good_is_promoted_only_with_more_history():
-    champion, challenger = losses(1.0), losses(1.01, seed=1)
-    assert judge(champion, challenger, fresher=True)[0]
-    assert not judge(champion, challenger, fresher=False)[0]
-    assert not judge(champion, champion, fresher=False)[0]
-
-
-def test_noise_is_seldom_taken_for_progress():
-    promoted = sum(judge(losses(1.0, seed=2 * s), losses(1.0, seed=2 * s + 1), fresher=False)[0] for s in range(300))
-    assert promoted / 300 < 0.09
-
-
-def test_too_few_common_events_do_not_decide():
-    few = losses(0.1, n=5)
-    assert judge(losses(1.0), few, fresher=False)[0] is False
-    assert "too few" in judge(losses(1.0), few, fresher=True)[1][0]

@@ -6,7 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from training.calibration import NOISE_LOG_SD, SHARED_LOG_SD, Spread, calibrate, conformal_factor, standardised
+from training.calibration import (
+    NOISE_LOG_SD,
+    SHARED_LOG_SD,
+    Spread,
+    calibrate,
+    conformal_factor,
+    goal_scale,
+    standardised,
+)
+from turnout.scoring.predictive import GoalScale
 
 
 def held_out(events: int, *, shared: float, noise: float, seed: int = 0, bias: float = 1.0):
@@ -89,3 +98,21 @@ def test_the_conformal_factor_is_one_when_intervals_fit_and_shrinks_with_little_
     assert conformal_factor(2 * z, prior=10) == pytest.approx(2, rel=0.05)
     assert conformal_factor(2 * z[:3], prior=30) < 1.3
     assert conformal_factor([], prior=10) == 1.0
+
+
+def test_goals_that_are_reached_less_surely_than_the_draws_say_get_a_flatter_scale():
+    rng = np.random.default_rng(5)
+    share = rng.uniform(0.01, 0.99, 1500)
+    logit = np.log(share / (1 - share))
+    scale = goal_scale(share, (rng.random(1500) < 1 / (1 + np.exp(-0.6 * logit))).astype(float))
+    assert scale.slope == pytest.approx(0.6, abs=0.08)
+    assert [scale(p) for p in (0.05, 0.5, 0.95)] == sorted(scale(p) for p in (0.05, 0.5, 0.95))
+    assert scale(0.95) < 0.9
+    assert goal_scale(np.zeros(0), np.zeros(0)) == GoalScale()
+    believed = goal_scale(share, (rng.random(1500) < share).astype(float))
+    assert (believed.offset, believed.slope) == (pytest.approx(0, abs=0.15), pytest.approx(1, abs=0.12))
+
+
+def test_a_scale_that_does_not_rise_is_refused():
+    with pytest.raises(ValueError, match="rise"):
+        GoalScale(0.0, 0.0)

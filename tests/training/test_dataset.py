@@ -45,8 +45,21 @@ def test_only_tactics_that_were_used_make_rows():
         "peatix": {"spend_base": None, "staff_hours": 0.0, "registrations": 6},
     }
     rows = assembled([event]).rows.set_index("tactic_id")
-    assert sorted(rows.index) == ["partner", "peatix"]
+    assert sorted(rows.index) == ["peatix"]
     assert (rows["x"] > 0).all()
+
+
+def test_people_who_name_a_tactic_nobody_wrote_down_came_by_themselves():
+    [event] = histories.records(1)
+    strays = {"spend_base": None, "staff_hours": None, "registrations": 3}
+    kept = {"spend_base": None, "staff_hours": 5.0, "registrations": 20}
+    event |= {"tactics": {"partner": strays, "own_email": kept}, "organic": 10, "registrations": 33}
+    found = assembled([event])
+    assert list(found.rows["tactic_id"]) == ["own_email"]
+    assert found.history.events["organic_registrations"].tolist() == [13]
+    # where nothing at all is written down, the labels are all there is
+    event["tactics"] = {"partner": strays, "own_email": kept | {"staff_hours": None}}
+    assert sorted(assembled([event]).rows["tactic_id"]) == ["own_email", "partner"]
 
 
 def test_a_label_of_lower_standing_weighs_less():

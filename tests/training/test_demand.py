@@ -17,6 +17,7 @@ from training.dataset import assemble
 from training.outlook import INDEX_RANGE, daily_series, fit_prophet, forecast_index
 from training.pooling import fit_pooling
 from turnout.scoring.demand import Organic
+from turnout.scoring.effects import ORGANIC, EventFacts
 from turnout.scoring.published import published_show_up
 
 
@@ -24,6 +25,15 @@ def fitted(count, law=None, **changes):
     return demand.fit(
         assemble(histories.history(histories.records(count, law), **changes), RATES), UNTIL, country="JP", seed=1
     )
+
+
+SEGMENTS = ("ai_data", "security")  # with and without events
+
+
+def usual(organic: Organic) -> float:
+    """Organic registrations of an event at usual demand."""
+    columns = EventFacts("ai_data", "online|free", UNTIL).columns([ORGANIC])
+    return math.exp(organic.log_means(columns, [1.0])[0])
 
 
 def test_a_season_is_found_and_the_future_follows_it():
@@ -127,8 +137,7 @@ def test_the_index_and_the_baseline_are_measured_on_later_events():
     assert trained.metrics["wape_events"] < 0.4
     assert trained.metrics["mae_show_up"] <= trained.metrics["mae_show_up_published"] + 0.02
     assert trained.backtest["event_id"].is_unique
-    baseline = trained.parameters.organic.log_mean("ai_data", "online|free", UNTIL)
-    assert math.exp(baseline) == pytest.approx(30, rel=0.35)
+    assert usual(trained.parameters.organic) == pytest.approx(30, rel=0.35)
 
 
 def test_show_up_moves_from_the_published_rate_to_the_own_one():
@@ -150,9 +159,10 @@ def test_pacing_moves_from_the_published_curve_to_the_own_one():
 def test_the_organic_baseline_follows_the_counts_and_the_guess_stands_without_any():
     history = histories.history(histories.records(60, Law(season=0.0)))
     found = fit_pooling(assemble(history, RATES)).organic
-    mean = math.exp(found.log_mean("ai_data", "online|free", UNTIL))
-    assert mean == pytest.approx(30, rel=0.15)
-    assert 0.05 < found.spread("ai_data") < 0.3 < found.spread("security")
+    assert usual(found) == pytest.approx(30, rel=0.15)
+    known, new = (found.spreads(EventFacts(s, "online|free", UNTIL).columns([ORGANIC]), [s])[0] for s in SEGMENTS)
+    assert 0.05 < known < 0.3
+    assert known < new
     for counts, wanted in ((np.nan, Organic()), (0.0, None)):
         events = history.events.assign(organic_registrations=counts)
         alone = type(history)(events, history.tactics.iloc[:0], history.daily, UNTIL)

@@ -17,6 +17,7 @@ from training.dataset import assemble, columns_of, expected
 from training.promotion import response_faults
 from turnout.curves import CappedLinear, Hill, Step
 from turnout.scoring import ResponseModel, design_matrix
+from turnout.scoring.effects import EventFacts
 from turnout.scoring.parameters import LOG_CORRECTION_LIMIT
 
 
@@ -28,7 +29,8 @@ def test_levels_of_the_tactics_are_found():
     found = estimator.fit(dataset(200, Law(season=0.0)), seed=1, threads=1).parameters
     for tactic, level in histories.LEVELS.items():
         scale = (
-            found.log_scale(tactic, "ai_data", "online|free", histories.UNTIL) + found.tactics[tactic].log_stretch * 0.3
+            found.log_scale(tactic, EventFacts("ai_data", "online|free", histories.UNTIL))
+            + found.tactics[tactic].log_stretch * 0.3
         )
         assert scale == pytest.approx(math.log(level), abs=0.3), tactic
     assert found.trained_until == dataset(200).history.events["event_date"].max().date()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import sparse
 
-from training.hierarchy import Covariate, Group, codes_of, fit
+from training.hierarchy import Covariate, Group, Members, codes_of, fit
 
 
 def world(rows: int, *, seed: int = 0, noise: float = 0.3):
@@ -96,3 +97,25 @@ def test_impossible_counts_are_refused(y, base):
 
 def test_values_that_are_no_level_have_no_code():
     assert codes_of(["b", "x", "a"], ["a", "b"]).tolist() == [1, -1, 0]
+
+
+def test_rows_that_belong_to_several_levels_share_their_effects():
+    rng = np.random.default_rng(3)
+    effects, rows = rng.normal(0, 0.5, 8), 3000
+    named = rng.random((rows, 8)) < 0.4
+    named[np.arange(rows), rng.integers(0, 8, rows)] = True
+    weights = named / named.sum(axis=1, keepdims=True)
+    y = rng.poisson(20 * np.exp(weights @ effects))
+    found = fit(y, np.full(rows, 20.0), {"size": Members(sparse.csr_matrix(weights), 0.5, learn=True)})
+    assert found.effects["size"] == pytest.approx(effects, abs=0.12)
+    spread = np.sqrt(found.variances(sparse.csr_matrix(weights[:50])))
+    assert np.abs((weights @ (found.effects["size"] - effects))[:50] / spread).max() < 4
+
+
+def test_a_drift_is_a_slope_and_a_prior_mean_stands_where_nothing_is_seen():
+    rng = np.random.default_rng(4)
+    years, segment = rng.uniform(-2, 0, 1500), rng.integers(0, 2, 1500)
+    y = rng.poisson(30 * np.exp(np.where(segment == 0, 0.3, -0.2) * years))
+    slopes = sparse.csr_matrix((years, (np.arange(1500), segment)), shape=(1500, 3))
+    found = fit(y, np.full(1500, 30.0), {"trend": Members(slopes, 0.2, mean=0.1)})
+    assert found.effects["trend"] == pytest.approx([0.3, -0.2, 0.1], abs=0.03)

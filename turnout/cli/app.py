@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from turnout.cli import data, mapping, models, plans, quality, reconcile, run, sources
+from turnout.cli import data, evaluate, lift, mapping, models, plans, quality, reconcile, run, sources
 from turnout.logs import configure
 
 app = typer.Typer(
@@ -33,5 +33,7 @@ sources.register(app)
 mapping.register(app)
 reconcile.register(app)
 models.register(app)
+lift.register(app)
+evaluate.register(app)
 plans.register(app)
 quality.register(app)

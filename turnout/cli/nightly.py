@@ -26,6 +26,7 @@ def run_nightly(
     """
     from feature_repo import build, store
     from training.api import retrain
+    from training.monitoring import observe
 
     report: dict[str, Any] = {}
     if ingest:
@@ -48,4 +49,6 @@ def run_nightly(
         report["training"] = retrain(settings, as_of)
         # the demand model's new forecasts are features, too
         store.materialize_latest(settings, as_of)
+    with steps.step("monitor"):
+        report["monitoring"] = observe(settings, as_of, engine=engine)
     return report

@@ -1,7 +1,7 @@
 """The demand model as serving uses it: tables made at training time, no Prophet at request time.
 
     demand index       per segment and week of the event; 1 is the usual demand of the segment's last year
-    organic baseline   exp(level + segment + kind + season) x index^elasticity, kind = format and free/paid
+    organic baseline   exp(level + effects) x index^elasticity, the effects those of :mod:`turnout.scoring.effects`
     pacing             cumulative share by days before the event, per kind
     show-up rate       a Beta per kind
 
@@ -12,22 +12,28 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from turnout.errors import NotReadyError
 from turnout.plan import Evidence
-from turnout.scoring.parameters import find_extra_file, season_effect
+from turnout.scoring.effects import ORGANIC, Columns, EffectTable, EventFacts
+from turnout.scoring.parameters import find_extra_file
 from turnout.scoring.published import kind_of, published_pacing, published_show_up
 from turnout.scoring.types import DemandOutlook, Pacing, ShowUp
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = 1
+Floats = NDArray[np.float64]
+
+SCHEMA = 2
 FILE = "demand.json"
 ALL_SEGMENTS = "all"
 #: From so many events of a segment on, its organic baseline rests on own data.
@@ -43,29 +49,38 @@ class Organic:
 
     Attributes:
         level: log of the expected number of an average event.
-        segments, kinds: effects added to it.
-        season: coefficients of :func:`turnout.scoring.parameters.season_terms`.
+        effects, effect_sd, trend_origin, country: as in :class:`turnout.scoring.parameters.ResponseParameters`.
         elasticity: change of the log number per change of the log demand index.
         log_sd: spread of one event's log number by segment (``''``: a segment without data).
         events: events per segment the effects rest on.
     """
 
     level: float = math.log(ORGANIC_GUESS)
-    segments: dict[str, float] = field(default_factory=dict)
-    kinds: dict[str, float] = field(default_factory=dict)
-    season: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
+    effects: dict[str, dict[str, float]] = field(default_factory=dict)
+    effect_sd: dict[str, float] = field(default_factory=dict)
+    trend_origin: date | None = None
+    country: str = "JP"
     elasticity: float = 1.0
     log_sd: dict[str, float] = field(default_factory=lambda: {"": ORGANIC_GUESS_LOG_SD})
     events: dict[str, int] = field(default_factory=dict)
 
-    def log_mean(self, segment_id: str, kind: str, event_date: date, index: float = 1.0) -> float:
-        """Log of the expected number at a demand index."""
-        usual = self.level + self.segments.get(segment_id, 0.0) + self.kinds.get(kind, 0.0)
-        demand = season_effect(self.season, event_date) + self.elasticity * math.log(max(index, 1e-6))
-        return min(usual + demand, 16.0)
+    @property
+    def table(self) -> EffectTable:
+        return EffectTable(self.effects, self.effect_sd, self.trend_origin, self.country)
 
-    def spread(self, segment_id: str) -> float:
-        return self.log_sd.get(segment_id, self.log_sd.get("", ORGANIC_GUESS_LOG_SD))
+    def log_means(self, columns: Columns, index: ArrayLike) -> Floats:
+        """Log of the expected number per event at its demand index, shape (events,).
+
+        Args:
+            columns: as :func:`turnout.scoring.effects.terms` reads them, the tactic being ``ORGANIC``.
+        """
+        demand = self.elasticity * np.log(np.maximum(np.asarray(index, dtype=np.float64), 1e-6))
+        return np.asarray(np.minimum(self.level + self.table.log_scale(columns, len(demand)) + demand, 16.0))
+
+    def spreads(self, columns: Columns, segments: Sequence[str]) -> Floats:
+        """Spread of the log number per event, what is not known of organiser or theme included."""
+        own = np.array([self.log_sd.get(s, self.log_sd.get("", ORGANIC_GUESS_LOG_SD)) for s in segments])
+        return np.asarray(np.sqrt(own**2 + self.table.unseen_variance(columns, len(own))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +115,9 @@ class DemandParameters:
         data: dict[str, Any] = json.loads(text)
         if (schema := data.pop("schema", None)) != SCHEMA:
             raise ValueError(f"{FILE} has schema {schema!r}; this code reads {SCHEMA}: train again")
-        data["organic"] = Organic(**data["organic"] | {"season": tuple(data["organic"]["season"])})
+        origin = data["organic"]["trend_origin"]
+        origin = None if origin is None else date.fromisoformat(origin)
+        data["organic"] = Organic(**data["organic"] | {"trend_origin": origin})
         data["pacing"] = {
             kind: Pacing(tuple(p["days"]), tuple(p["share"]), p["source"]) for kind, p in data["pacing"].items()
         }
@@ -161,7 +178,14 @@ class DemandModel:
         return series[week]
 
     def outlook(
-        self, segment_id: str, event_date: date, as_of: date, format: str, *, price: float = 0.0
+        self,
+        segment_id: str,
+        event_date: date,
+        as_of: date,
+        format: str,
+        *,
+        price: float = 0.0,
+        facts: EventFacts | None = None,
     ) -> DemandOutlook:
         """What to expect of an event before any tactic.
 
@@ -169,18 +193,20 @@ class DemandModel:
             segment_id: event category.
             as_of: the day of planning. Registrations that came before it are not subtracted.
             format: offline, online or hybrid.
-            price: ticket price; only whether it is zero matters.
+            price: ticket price; only whether it is zero matters here.
+            facts: what else is known of the event; default: nothing.
         """
         p = self.parameters
         kind = kind_of(format, price)
         index = self.index(segment_id, event_date)
         organic = p.organic
+        columns = (facts or EventFacts(segment_id, kind, event_date)).columns([ORGANIC])
         evidence, source = self._evidence(segment_id)
         return DemandOutlook(
             segment_id=segment_id if segment_id in p.index else ALL_SEGMENTS,
             index=index,
-            organic_mean=math.exp(organic.log_mean(segment_id, kind, event_date, index)),
-            organic_log_sd=organic.spread(segment_id),
+            organic_mean=math.exp(float(organic.log_means(columns, [index])[0])),
+            organic_log_sd=float(organic.spreads(columns, [segment_id])[0]),
             pacing=p.pacing.get(kind) or published_pacing(kind),
             show_up=p.show_up.get(kind) or published_show_up(kind),
             evidence=evidence,

@@ -1,20 +1,15 @@
 """What a trained response model knows besides its trees, as one JSON file (``parameters.json``).
 
-The height of a tactic's curve is a sum of effects on the log scale, each shrunk towards zero by how little the data say
-(:mod:`training.hierarchy` fits them):
-
-    log scale = organisation + tactic + segment + kind + tactic x segment + season
-
-``kind`` is format and free or paid (:func:`turnout.scoring.published.kind_of`), ``season`` four sines of the event's
-day in the year. An effect never seen in the data is its prior: mean zero, the prior's spread. So a model without any
-history is the benchmark itself, and says so.
+The height of a tactic's curve is a sum of effects on the log scale, each shrunk towards its prior by how little the
+data say (:mod:`training.hierarchy` fits them, :mod:`turnout.scoring.effects` lists them and looks them up). An effect
+never seen in the data is its prior: mean zero, the prior's spread. So a model without any history is the benchmark
+itself, and says so.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
@@ -24,17 +19,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from turnout.curves import Curve, Step, Tabulated
+from turnout.scoring.effects import Columns, EffectTable, EventFacts
 
 Floats = NDArray[np.float64]
 
-_EPOCH = date(1970, 1, 1)
-SCHEMA = 1
+SCHEMA = 2
 FILE = "parameters.json"
 LOG_CORRECTION_LIMIT = 1.5
 
 
 #: Key of "a segment that is not in the data" in the tables of spreads.
 NEW_SEGMENT = ""
+_KEYS = ("tactic_id", "segment_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +66,17 @@ class ResponseParameters:
     Attributes:
         feature_names: columns of the design matrix, in the booster's order.
         tactics: history per tactic id; a tactic that is absent was never used.
-        organisation, segments, kinds, tactic_segments: posterior means of the effects; keys of the last are
-            ``tactic|segment``.
-        season: coefficients of :func:`season_terms`.
-        level_log_sd: posterior spread of organisation + segment + kind, by segment (``''``: one without data): what
+        effects: posterior means, group → key → effect (:mod:`turnout.scoring.effects`); of the tactics' own
+            only those that are known from lift tests alone.
+        effect_sd: spread of a level that was never seen, by group.
+        trend_origin: the day trends are counted from.
+        country: whose public holidays count.
+        level_log_sd: posterior spread of all effects but the tactic's own, by segment (``''``: one without data): what
             is not known of a tactic without history, on top of its benchmark's log_sd.
         demand_elasticity: change of log registrations per change of the log demand index.
         noise_log_sd: :attr:`TacticHistory.noise_log_sd` of a tactic without history.
         shared_log_sd: spread of the shock that all tactics of one event share.
+        goal_offset, goal_slope: of :class:`turnout.scoring.predictive.GoalScale`.
         overdispersion: of the counts given the mean, as the training weights used it.
         trained_until: the last event date that was seen, None without history.
         is_simulated_data: any training row came from the simulated world.
@@ -86,32 +85,38 @@ class ResponseParameters:
 
     feature_names: tuple[str, ...]
     tactics: dict[str, TacticHistory] = field(default_factory=dict)
-    organisation: float = 0.0
-    segments: dict[str, float] = field(default_factory=dict)
-    kinds: dict[str, float] = field(default_factory=dict)
-    tactic_segments: dict[str, float] = field(default_factory=dict)
-    season: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
+    effects: dict[str, dict[str, float]] = field(default_factory=dict)
+    effect_sd: dict[str, float] = field(default_factory=dict)
+    trend_origin: date | None = None
+    country: str = "JP"
     level_log_sd: dict[str, float] = field(default_factory=dict)
     demand_elasticity: float = 0.0
     noise_log_sd: float = 0.5
     shared_log_sd: float = 0.2
+    goal_offset: float = 0.0
+    goal_slope: float = 1.0
     overdispersion: float = 0.1
     trained_until: date | None = None
     is_simulated_data: bool = False
     rows: int = 0
     events: int = 0
 
-    def log_scale(self, tactic_id: str, segment_id: str, kind: str, event_date: date) -> float:
-        """Posterior mean of log(own registrations / benchmark), without the trees' correction and the demand index."""
-        history = self.tactics.get(tactic_id)
-        return (
-            self.organisation
-            + (history.log_scale if history else 0.0)
-            + self.segments.get(segment_id, 0.0)
-            + self.kinds.get(kind, 0.0)
-            + self.tactic_segments.get(f"{tactic_id}|{segment_id}", 0.0)
-            + season_effect(self.season, event_date)
-        )
+    @property
+    def table(self) -> EffectTable:
+        own = self.effects.get("tactic", {}) | {t: history.log_scale for t, history in self.tactics.items()}
+        return EffectTable({**self.effects, "tactic": own}, self.effect_sd, self.trend_origin, self.country)
+
+    def log_scales(self, columns: Columns, rows: int) -> Floats:
+        """Posterior mean of log(own registrations / benchmark) per row, without the trees' correction and demand.
+
+        Args:
+            columns: as :func:`turnout.scoring.effects.terms` reads them.
+        """
+        return self.table.log_scale(columns, rows)
+
+    def log_scale(self, tactic_id: str, facts: EventFacts) -> float:
+        """The same for one tactic of one event."""
+        return float(self.log_scales(facts.columns([tactic_id]), 1)[0])
 
     def log_correction(self, trees: Floats, demand_index: ArrayLike) -> Floats:
         """What the trees and the demand outlook add to the log scale, within +-1.5 together."""
@@ -131,11 +136,20 @@ class ResponseParameters:
             return _by_segment(history.log_sd, segment_id)
         return math.hypot(_by_segment(self.level_log_sd, segment_id), prior_log_sd)
 
-    def log_sd(self, tactic_id: str, segment_id: str, *, prior_log_sd: float) -> float:
-        """Spread of a tactic's log registrations in one event: not knowing its height, and how events differ."""
+    def height_log_sds(self, columns: Columns, prior_log_sds: ArrayLike) -> Floats:
+        """How uncertain the height of each row's curve is, levels never seen (organiser, theme …) included."""
+        priors = np.asarray(prior_log_sds, dtype=np.float64)
+        rows = len(priors)
+        tactics, segments = (np.broadcast_to(np.asarray(columns[n], dtype=object), (rows,)) for n in _KEYS)
+        known = np.array(
+            [self.height_log_sd(t, s, prior_log_sd=p) for t, s, p in zip(tactics, segments, priors, strict=True)]
+        )
+        return np.asarray(np.sqrt(known**2 + self.table.unseen_variance(columns, rows)))
+
+    def noise(self, tactic_id: str) -> float:
+        """Spread of a tactic's registrations from event to event."""
         history = self.tactics.get(tactic_id)
-        noise = history.noise_log_sd if history else self.noise_log_sd
-        return math.hypot(self.height_log_sd(tactic_id, segment_id, prior_log_sd=prior_log_sd), noise)
+        return history.noise_log_sd if history else self.noise_log_sd
 
     # --- JSON --------------------------------------------------------------------------------------------------
     def to_json(self) -> str:
@@ -157,7 +171,7 @@ class ResponseParameters:
             **data
             | {
                 "feature_names": tuple(data["feature_names"]),
-                "season": tuple(data["season"]),
+                "trend_origin": _date(data["trend_origin"]),
                 "tactics": {name: _history(value) for name, value in data["tactics"].items()},
                 "trained_until": _date(data["trained_until"]),
             }
@@ -173,27 +187,17 @@ class ResponseParameters:
         return cls.from_json(find_extra_file(directory, FILE).read_text(encoding="utf-8"))
 
 
-def season_terms(day_number: ArrayLike) -> Floats:
-    """Two harmonics of the year at days since 1970 (any shape); the terms are a new last axis of length 4."""
-    turn = 2 * np.pi * np.asarray(day_number, dtype=np.float64) / 365.2425
-    return np.stack([np.sin(turn), np.cos(turn), np.sin(2 * turn), np.cos(2 * turn)], axis=-1)
-
-
-def season_effect(coefficients: Sequence[float], event_date: date) -> float:
-    """The season's effect on the log scale on one day."""
-    if not any(coefficients):
-        return 0.0
-    days = (event_date - _EPOCH).days
-    return float(season_terms(days) @ np.asarray(coefficients, dtype=np.float64))
-
-
 def stretch(curve: Curve, log_stretch: float) -> Curve:
     """``curve`` over an audience exp(log_stretch) times as large.
 
-    Curves of whole units keep their thresholds: those are prices, which an audience does not change.
+    Curves of whole units keep their thresholds, which are prices, and what the first unit brings: in a larger audience
+    each further unit finds more people whom the ones before did not reach, exp(log_stretch) times as many.
     """
-    if log_stretch == 0.0 or isinstance(curve, Step | Tabulated):
+    if log_stretch == 0.0 or isinstance(curve, Tabulated):
         return curve
+    if isinstance(curve, Step):
+        levels = np.atleast_1d(np.asarray(curve.levels, dtype=np.float64))
+        return Step(curve.at, (levels[0] + (levels - levels[0]) * math.exp(log_stretch)).tolist())
     return curve.stretched(math.exp(log_stretch))
 
 

@@ -30,6 +30,7 @@ Floats = NDArray[np.float64]
 DRAWS = 2_000
 _QUANTILES = (0.1, 0.5, 0.9)
 _MAX_LOG_SD = 3.0
+_SUREST = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +47,41 @@ class Chosen:
         return cls(response.tactic_id, max(float(response.curve(x)), 0.0) if x > 0 else 0.0, response.log_sd)
 
 
+@dataclass(frozen=True, slots=True)
+class GoalScale:
+    """How far the share of draws that reach a goal is to be believed: logit p = offset + slope · logit share.
+
+    An organiser's target is a forecast too: where it stands far from ours, the truth tends to lie between the two, so
+    that shares near 0 and 1 are too sure (slope < 1). Measured on held-out events (:mod:`training.calibration`).
+    """
+
+    offset: float = 0.0
+    slope: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (self.slope > 0 and np.isfinite(self.offset)):
+            raise ValueError(f"a goal's probability must rise with the share of draws; got {self}")
+
+    def __call__(self, share: float) -> float:
+        if (self.offset, self.slope) == (0.0, 1.0):
+            return share
+        kept = min(max(share, _SUREST), 1 - _SUREST)
+        return float(1 / (1 + np.exp(-self.offset - self.slope * np.log(kept / (1 - kept)))))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Predictive:
-    """Intervals in people. ``draws`` and ``attendee_draws`` (shape: draws) allow any other quantile."""
+    """Intervals in people. ``draws`` and ``attendee_draws`` (shape: draws) allow any other quantile.
+
+    ``goal_share`` is the share of draws that reach the goal, ``goal_probability`` what it is worth.
+    """
 
     tactics: dict[str, Interval]
     organic: Interval
     total: Interval
     attendees: Interval
     goal_probability: float
+    goal_share: float
     draws: NDArray[np.int64]
     attendee_draws: NDArray[np.int64]
 
@@ -90,6 +117,7 @@ def predictive(
     target: int,
     metric: Literal["registrations", "attendees"] | str = "registrations",
     organic_log_sd: float = 0.0,
+    goal: GoalScale | None = None,
     seed: int = 0,
     draws: int = DRAWS,
 ) -> Predictive:
@@ -100,7 +128,8 @@ def predictive(
         organic: expected registrations without any tactic.
         shared_log_sd: spread of the shock that all parts of one event share.
         show_up: Beta of the show-up rate.
-        target, metric: the goal; ``goal_probability`` is the share of draws that reach it.
+        target, metric: the goal.
+        goal: turns the share of draws that reach it into ``goal_probability``; default: as it is.
         seed: same seed, same answer.
 
     Raises:
@@ -137,12 +166,14 @@ def predictive(
     total = rng.poisson(np.minimum(rates.sum(axis=0), 1e15))
     attending = rng.binomial(total, rng.beta(show_up.alpha, show_up.beta, draws))
     reached = attending if metric == "attendees" else total
+    share = float(np.mean(reached >= target))
     return Predictive(
         tactics={c.tactic_id: i for c, i in zip(chosen, intervals, strict=False)},
         organic=intervals[-1],
         total=_interval_of_draws(total),
         attendees=_interval_of_draws(attending),
-        goal_probability=float(np.mean(reached >= target)),
+        goal_probability=(goal or GoalScale())(share),
+        goal_share=share,
         draws=total,
         attendee_draws=attending,
     )

@@ -17,8 +17,9 @@ from turnout.errors import NotReadyError
 from turnout.money import Rates
 from turnout.plan import Evidence
 from turnout.scoring.design import design_matrix, event_columns, store_columns, tactic_columns
+from turnout.scoring.effects import EventFacts
 from turnout.scoring.parameters import ResponseParameters
-from turnout.scoring.published import kind_of
+from turnout.scoring.predictive import GoalScale
 from turnout.scoring.types import ScoringRequest, TacticResponse
 from turnout.tactics import Tactic
 from turnout.tactics.priors import PriorCurve, prior_curve
@@ -85,6 +86,10 @@ class ResponseModel:
     def shared_log_sd(self) -> float:
         return self.parameters.shared_log_sd
 
+    @property
+    def goal(self) -> GoalScale:
+        return GoalScale(self.parameters.goal_offset, self.parameters.goal_slope)
+
     def trees(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
         """What the trees add to the log of the curve, per row of the design matrix."""
         return tree_margins(self.booster, matrix)
@@ -120,21 +125,25 @@ class ResponseModel:
         )
         trees = self.trees(design_matrix(columns, self.feature_names, len(request.tactics)))
         corrections = self.parameters.log_correction(trees, columns["demand_index"])
+        keys = EventFacts.of(brief, request.fx).columns([t.id for t in request.tactics])
+        scales = self.parameters.log_scales(keys, len(priors))
+        heights = self.parameters.height_log_sds(keys, [prior.log_sd for prior in priors])
         return [
-            self._respond(request, tactic, prior, float(correction))
-            for tactic, prior, correction in zip(request.tactics, priors, corrections, strict=True)
+            self._respond(brief, tactic, prior, (float(scale), float(correction)), float(height))
+            for tactic, prior, scale, correction, height in zip(
+                request.tactics, priors, scales, corrections, heights, strict=True
+            )
         ]
 
-    def _respond(self, request: ScoringRequest, tactic: Tactic, prior: PriorCurve, correction: float) -> TacticResponse:
-        brief = request.brief
-        segment = brief.event.category
-        kind = kind_of(str(brief.event.format), float(brief.event.price.amount))
-        scale = self.parameters.log_scale(tactic.id, segment, kind, brief.event.date)
-        evidence, source = self._evidence(tactic.id, segment, prior, brief.language)
+    def _respond(
+        self, brief: Brief, tactic: Tactic, prior: PriorCurve, moved: tuple[float, float], height: float
+    ) -> TacticResponse:
+        scale, correction = moved
+        evidence, source = self._evidence(tactic.id, brief.event.category, prior, brief.language)
         return TacticResponse(
             tactic_id=tactic.id,
             curve=self.parameters.curve(tactic.id, prior.curve).scaled(math.exp(scale + correction)),
-            log_sd=self.parameters.log_sd(tactic.id, segment, prior_log_sd=prior.log_sd),
+            log_sd=math.hypot(height, self.parameters.noise(tactic.id)),
             evidence=evidence,
             evidence_source=source,
             reasons=_reasons(scale, correction, brief.language),

@@ -94,6 +94,8 @@ def brief_fields(
             "theme": at.theme,
             "format": at.format,
             "price": {"amount": str(at.price), "currency": "JPY"},
+            "organiser": world.organisers[at.organiser].folder,
+            "registration_opens": (at.date - timedelta(days=at.opens_before)).isoformat(),
             "audience": {
                 "industries": list(at.industries),
                 "job_titles": list(at.job_titles),

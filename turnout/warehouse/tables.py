@@ -22,6 +22,7 @@ from sqlalchemy import (
     Column,
     Date,
     DateTime,
+    Double,
     Index,
     Integer,
     MetaData,
@@ -303,6 +304,7 @@ prediction = Table(
     Column("features", JSONB, nullable=False, server_default="{}"),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     PrimaryKeyConstraint("plan_id", "tactic_id"),
+    Index(None, "organisation", "created_at"),
 )  # fmt: skip
 
 outcome = Table(
@@ -481,6 +483,63 @@ night_report = Table(
     Column("findings", JSONB, nullable=False, server_default="[]", comment="keys of what was told"),
     Column("sent_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     PrimaryKeyConstraint("organisation", "night"),
+)  # fmt: skip
+
+lift_test = Table(
+    "lift_test", metadata,
+    Column("organisation", Text, nullable=False),
+    Column("test_id", Text, nullable=False, comment="key of tactic, name, event and period"),
+    Column("name", Text, nullable=False),
+    Column("tactic_id", Text, nullable=False),
+    Column("split", Text, nullable=False, comment="list: people drawn by lot; region: areas"),
+    Column("event_id", Text, comment="NULL where the test ran over a period, not for one event"),
+    Column("segment_id", Text, comment="event category; NULL where the test ran over several"),
+    Column("first_date", Date, nullable=False),
+    Column("last_date", Date, nullable=False),
+    Column("treated_units", Numeric(20, 6), nullable=False, comment="people, or the size of the areas"),
+    Column("control_units", Numeric(20, 6), nullable=False),
+    Column("treated_registrations", Integer, nullable=False, comment="all of the group, whatever their origin"),
+    Column("control_registrations", Integer, nullable=False),
+    Column("spend", MONEY, comment="on the treated group"),
+    Column("currency", Text),
+    Column("spend_base", MONEY),
+    Column("base_currency", Text),
+    Column("fx_rate", RATE),
+    Column("fx_date", Date),
+    Column("staff_hours", Numeric(10, 2), comment="on the treated group; of free tactics"),
+    Column("notes", Text),
+    Column("source_file", Text, comment="NULL where it was typed in"),
+    Column("is_removed", Boolean, nullable=False, server_default=text("false")),
+    Column("change_id", Uuid, nullable=False, comment="rows of one command share it: undone together"),
+    Column("previous", JSONB(none_as_null=True), comment="the row before that change; NULL where there was none"),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    PrimaryKeyConstraint("organisation", "test_id"),
+    CheckConstraint("split IN ('list', 'region')", name="split"),
+    CheckConstraint("last_date >= first_date", name="period"),
+    CheckConstraint("treated_units > 0 AND control_units > 0", name="units"),
+    CheckConstraint("treated_registrations >= 0 AND control_registrations >= 0", name="counts"),
+)  # fmt: skip
+
+model_monitor = Table(
+    "model_monitor", metadata,
+    Column("organisation", Text, nullable=False),
+    Column("as_of", Date, nullable=False, comment="the morning it was computed for"),
+    Column("model_name", Text, nullable=False),
+    Column("model_version", Text, nullable=False, server_default="", comment="'' is whichever version served"),
+    Column("segment_id", Text, nullable=False, server_default="", comment="'' is every segment"),
+    Column("window_days", Integer, nullable=False),
+    Column("metric", Text, nullable=False, comment="mae, rmse, wape, bias, coverage_80, psi, …"),
+    Column("subject", Text, nullable=False, server_default="", comment="the feature or prediction that drifts"),
+    Column("value", Double, comment="NULL where nothing can be said"),
+    Column("reference", Double, comment="what it is judged against"),
+    Column("evidence", Integer, nullable=False, comment="events, or values compared"),
+    Column("status", Text, nullable=False),
+    Column("detail", Text),
+    Column("computed_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint(
+        "organisation", "as_of", "model_name", "model_version", "segment_id", "window_days", "metric", "subject"
+    ),
+    CheckConstraint("status IN ('ok', 'too_few', 'warning', 'alarm')", name="status"),
 )  # fmt: skip
 
 #: Facts that are replaced by (organisation, source, account, date).

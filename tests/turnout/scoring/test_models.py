@@ -20,7 +20,8 @@ from turnout.scoring import DemandModel, Pacing, ResponseModel, ScoringRequest, 
 from turnout.scoring.demand import FILE as DEMAND_FILE
 from turnout.scoring.demand import DemandParameters, Organic
 from turnout.scoring.design import derived_names
-from turnout.scoring.parameters import FILE, ResponseParameters, TacticHistory, season_effect, stretch
+from turnout.scoring.effects import season_terms
+from turnout.scoring.parameters import FILE, ResponseParameters, TacticHistory, stretch
 from turnout.scoring.published import KINDS, published_pacing, published_show_up
 from turnout.tactics import load_catalogue
 from turnout.tactics.priors import prior_curve
@@ -70,7 +71,9 @@ def test_without_history_the_answer_is_the_benchmark():
 
 
 def test_own_history_moves_the_height_and_the_size_of_the_audience():
-    parameters = ResponseParameters(NAMES, tactics={"meta_ads": HISTORY}, organisation=0.1, segments={"ai_data": -0.2})
+    parameters = ResponseParameters(
+        NAMES, tactics={"meta_ads": HISTORY}, effects={"organisation": {"": 0.1}, "segment": {"ai_data": -0.2}}
+    )
     [response] = model(parameters).score(request())
     prior = prior_curve(META, BRIEF, RATES).curve
     wanted = prior.stretched(math.exp(0.5)).scaled(math.exp(0.4 + 0.1 - 0.2))
@@ -152,14 +155,15 @@ def test_order_of_the_tactics_does_not_matter():
 
 
 def test_an_audience_does_not_change_the_price_of_a_unit():
-    assert stretch(Step((1e5, 2e5), (5.0, 8.0)), 1.0) == Step((1e5, 2e5), (5.0, 8.0))
+    assert stretch(Step((1e5, 2e5), (5.0, 8.0)), math.log(2)) == Step((1e5, 2e5), (5.0, 11.0))
     assert stretch(Hill(10, 100), 1.0) == Hill(10 * math.e, 100 * math.e)
     assert stretch(CappedLinear(0.1, 50), 0.0) == CappedLinear(0.1, 50)
 
 
 def test_a_model_comes_back_from_disk_as_it_was(tmp_path: Path):
     parameters = ResponseParameters(
-        NAMES, tactics={"meta_ads": HISTORY}, tactic_segments={"meta_ads|ai_data": 0.1}, level_log_sd={"": 0.3},
+        NAMES, tactics={"meta_ads": HISTORY}, effects={"tactic_segment": {"meta_ads|ai_data": 0.1}},
+        effect_sd={"theme": 0.1}, trend_origin=date(2026, 10, 31), level_log_sd={"": 0.3},
         trained_until=date(2026, 10, 31), is_simulated_data=True, rows=70, events=12,
     )  # fmt: skip
     trees().save_model(tmp_path / "model.ubj")
@@ -191,8 +195,8 @@ def test_half_a_model_is_refused(tmp_path: Path):
 def demand(**changes) -> DemandModel:
     index = {"all": [1.0 + 0.1 * math.sin(w / 52 * 2 * math.pi) for w in range(104)], "ai_data": [1.2] * 104}
     organic = Organic(
-        level=math.log(20), segments={"ai_data": 0.5}, kinds={"online|free": 0.1}, log_sd={"": 0.6, "ai_data": 0.3},
-        events={"ai_data": 8},
+        level=math.log(20), effects={"segment": {"ai_data": 0.5}, "kind": {"online|free": 0.1}},
+        log_sd={"": 0.6, "ai_data": 0.3}, events={"ai_data": 8},
     )  # fmt: skip
     parameters = DemandParameters(first_week=date(2026, 11, 2), index=index, organic=organic, events=8)
     return DemandModel(replace(parameters, **changes), name="turnout-demand", version="1")
@@ -211,15 +215,16 @@ def test_an_outlook_multiplies_baseline_and_demand():
 
 
 def test_a_season_moves_tactics_and_the_baseline_alike():
-    season = (0.1, 0.0, 0.0, 0.05)
-    parameters = ResponseParameters(NAMES, season=season)
+    season = {"0": 0.1, "3": 0.05}
+    parameters = ResponseParameters(NAMES, effects={"season": season})
     [plain], [seasonal] = model().score(request()), model(parameters).score(request())
-    organic = replace(demand().parameters.organic, season=season)
+    organic = replace(demand().parameters.organic, effects=demand().parameters.organic.effects | {"season": season})
     lifted = demand(organic=organic).outlook("ai_data", date(2026, 12, 16), date(2026, 11, 18), "online")
     usual = demand().outlook("ai_data", date(2026, 12, 16), date(2026, 11, 18), "online")
     factor = seasonal.curve(1e5) / plain.curve(1e5)
     assert factor == pytest.approx(lifted.organic_mean / usual.organic_mean)
-    assert factor == pytest.approx(math.exp(season_effect(season, date(2027, 12, 16))), rel=0.01)
+    next_year = season_terms((date(2027, 12, 16) - date(1970, 1, 1)).days)
+    assert factor == pytest.approx(math.exp(0.1 * next_year[0] + 0.05 * next_year[3]), rel=0.01)
 
 
 def test_far_away_dates_take_their_season():
