@@ -34,6 +34,7 @@ Alias = Literal["champion", "challenger"]
 
 #: Seconds a store may take to accept a connection.
 _PATIENCE: Final = 5
+_TRACKING_VARIABLE: Final = "MLFLOW_TRACKING_URI"
 #: Read by MLflow while it is imported.
 _QUIET: Final = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -71,7 +72,14 @@ def client(settings: Settings) -> Any:
 
     uri = tracking_uri(settings)
     if mlflow.get_tracking_uri() != uri:
+        given = os.environ.get(_TRACKING_VARIABLE)
         mlflow.set_tracking_uri(uri)
+        # MLflow also writes the address into the environment, where it would pass for a server that somebody set, and
+        # hand a database's password to every child process.
+        if given is None:
+            os.environ.pop(_TRACKING_VARIABLE, None)
+        else:
+            os.environ[_TRACKING_VARIABLE] = given
     return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
