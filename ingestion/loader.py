@@ -861,6 +861,12 @@ def _write_campaigns(state: _Load) -> None:
         ),
         "first_seen": sa.func.least(target.c.first_seen, new.first_seen),
         "last_seen": sa.func.greatest(target.c.last_seen, new.last_seen),
+        # of the file with its last day, whichever was read first
+        "file_id": sa.case(
+            (new.last_seen > target.c.last_seen, new.file_id),
+            (new.last_seen < target.c.last_seen, target.c.file_id),
+            else_=sa.func.greatest(target.c.file_id, new.file_id),
+        ),
     }
     state.connection.execute(
         statement.on_conflict_do_update(

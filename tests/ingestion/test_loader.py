@@ -23,6 +23,7 @@ from ingestion.loader import FileReport, LostRowsError
 from turnout.quality import GateDecision, RejectedRow, StoppedPartition, accept_everything
 from turnout.settings import Settings
 from turnout.warehouse import tables as wh
+from turnout.warehouse.load import empty_all
 from turnout.warehouse.migrate import upgrade
 
 ADS = wh.ad_performance
@@ -556,3 +557,21 @@ def test_rows_in_are_rows_out_and_sums_are_exact(desk: Desk, rows, window):
             ).scalar_one()
         )
         assert connection.execute(query).scalar_one() == sum((Decimal(r[3]) for r in wanted), Decimal(0))
+
+
+def test_a_campaign_is_of_the_file_with_its_last_day_whichever_was_read_first(settings, engine, tmp_path):
+    texts = {
+        "april.csv": "Day,Campaign name,Impressions,Link clicks,Amount spent (JPY)\n2026-04-29,Spring,100,3,500\n",
+        "may.csv": "Day,Campaign name,Impressions,Link clicks,Amount spent (JPY)\n2026-05-02,Spring,100,3,700\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    origins = []
+    for order in (["april.csv", "may.csv"], ["may.csv", "april.csv"]):
+        with engine.begin() as connection:
+            empty_all(connection)
+        for name in order:
+            ingest_paths([tmp_path / name], settings=settings, engine=engine, gate=accept_everything, trigger="test")
+        with engine.connect() as connection:
+            origins.append(connection.execute(sa.select(wh.campaign.c.file_id)).scalar_one())
+    assert origins[0] == origins[1]
