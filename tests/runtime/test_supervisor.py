@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -169,8 +170,13 @@ def test_signals_end_everything_in_order(home: Settings, tmp_path: Path, number:
     process = run_supervisor(home, tmp_path / "child")
     wait_for(lambda: status(home).phase == "running")
     processes = [p.process for p in status(home).processes]
-    process.send_signal(number)
-    process.wait(30)
+    for _ in range(3):
+        process.send_signal(number)
+        # Python drops an interrupt that reaches it within a finalizer; a person presses Ctrl-C again
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(15)
+            break
+    assert process.poll() is not None
     assert not any(p and p.is_alive() for p in processes)
     assert status(home).phase == "stopped"
 
