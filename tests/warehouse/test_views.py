@@ -123,6 +123,34 @@ def test_daily_rows_win_over_the_period_report_and_the_sheets_cost(world):
     assert row.first_date == DAY - timedelta(days=5)
 
 
+@pytest.mark.parametrize(("by_period", "by_day"), [("cmp_1", "777"), ("777", "cmp_1")])
+def test_a_report_without_ids_names_the_same_campaign_as_one_with_ids(world, by_period, by_day):
+    world.event()
+    world.campaign(by_period)
+    world.campaign(by_day)
+    world.ad(DAY - timedelta(days=5), 400, campaign_id=by_day, campaign_name="Spring")
+    world.ad(DAY - timedelta(days=10), 99_000, campaign_id=by_period, campaign_name="Spring", period_end=DAY)
+    assert world.tactics().loc["meta_ads"].spend_base == 400
+
+
+def test_two_periods_of_one_name_count_once_where_one_report_states_no_ids(world):
+    world.event()
+    for campaign in ("cmp_1", "777"):
+        world.campaign(campaign)
+        world.ad(DAY - timedelta(days=10), 500, campaign_id=campaign, campaign_name="Spring", period_end=DAY)
+    assert world.tactics().loc["meta_ads"].spend_base == 500
+    assert world.view("ad_counted").campaign_id.tolist() == ["777"]
+
+
+def test_two_campaigns_of_one_name_with_ids_of_their_own_both_count(world):
+    world.event()
+    world.campaign("777")
+    world.campaign("778")
+    world.ad(DAY - timedelta(days=5), 400, campaign_id="777", campaign_name="Spring")
+    world.ad(DAY - timedelta(days=10), 600, campaign_id="778", campaign_name="Spring", period_end=DAY)
+    assert sorted(world.view("ad_counted").campaign_id) == ["777", "778"]
+
+
 def test_a_period_report_counts_where_there_are_no_days(world):
     world.event()
     world.campaign()

@@ -6,9 +6,10 @@ hours, results). These rules decide between them; every consumer reads the views
 
 ``ad_counted``
     Rows of ``ad_performance`` that count. A row that covers a period (a report without a day column) counts only where
-    no daily row of its campaign falls into the period. Of overlapping periods of one campaign the longest counts; of
-    equally long ones the one fetched last. The claim is what the platform calls a registration, else its leads, else
-    its conversions.
+    no daily row of its campaign falls into the period. Where one of two reports states no ids,
+    the name says that it is the same campaign. Of overlapping periods of one campaign the longest counts; of equally
+    long ones the one fetched last. The claim is what the platform calls a registration, else its leads, else its
+    conversions.
 ``mail_counted``
     Rows of ``email_performance`` that count. Categories overlap, so per event, tactic and account only the category
     with the most deliveries counts.
@@ -68,9 +69,13 @@ from turnout.warehouse.tables import SCHEMA
 #: Share of an event's confirmed registrations whose origin must be known before a tactic not named counts as zero.
 ORIGIN_KNOWN_SHARE = 0.5
 
+#: Campaigns of reports that state no id have a key made of their name; see ``ingestion.ads.campaign_key``.
+_KEY_OF_NAME = "cmp_"
+
 _AD_COUNTED = f"""
 WITH period AS (
-    SELECT organisation, source, account, campaign_id, date, period_end, max(fetched_at) AS fetched_at
+    SELECT organisation, source, account, campaign_id, starts_with(campaign_id, '{_KEY_OF_NAME}') AS is_of_name,
+           max(campaign_name) AS campaign_name, date, period_end, max(fetched_at) AS fetched_at
     FROM {SCHEMA}.ad_performance
     WHERE period_end > date
     GROUP BY organisation, source, account, campaign_id, date, period_end
@@ -80,6 +85,11 @@ WITH period AS (
         SELECT FROM {SCHEMA}.ad_performance d
         WHERE d.organisation = p.organisation AND d.source = p.source AND d.account = p.account
           AND d.campaign_id = p.campaign_id AND d.period_end = d.date AND d.date BETWEEN p.date AND p.period_end
+    ) AND NOT EXISTS (
+        SELECT FROM {SCHEMA}.ad_performance d
+        WHERE d.organisation = p.organisation AND d.source = p.source AND d.account = p.account
+          AND d.campaign_name = p.campaign_name AND d.period_end = d.date AND d.date BETWEEN p.date AND p.period_end
+          AND (p.is_of_name OR starts_with(d.campaign_id, '{_KEY_OF_NAME}'))
     )
 ), counted AS (
     SELECT * FROM without_days p
@@ -88,6 +98,13 @@ WITH period AS (
         WHERE o.organisation = p.organisation AND o.source = p.source AND o.account = p.account
           AND o.campaign_id = p.campaign_id AND o.date <= p.period_end AND o.period_end >= p.date
           AND (o.period_end - o.date, o.fetched_at, o.date) > (p.period_end - p.date, p.fetched_at, p.date)
+    ) AND NOT EXISTS (
+        SELECT FROM without_days o
+        WHERE o.organisation = p.organisation AND o.source = p.source AND o.account = p.account
+          AND o.campaign_name = p.campaign_name AND o.campaign_id <> p.campaign_id
+          AND (o.is_of_name OR p.is_of_name) AND o.date <= p.period_end AND o.period_end >= p.date
+          AND (o.period_end - o.date, o.fetched_at, o.date, p.is_of_name)
+            > (p.period_end - p.date, p.fetched_at, p.date, o.is_of_name)
     )
 ), ad AS (
     SELECT organisation, source, account, campaign_id, date, period_end, impressions, clicks, spend_base,
