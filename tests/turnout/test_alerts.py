@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
 
 import pytest
 from structlog.testing import capture_logs
@@ -12,27 +10,6 @@ from structlog.testing import capture_logs
 from tests.turnout.smtp_sink import Sink
 from turnout.alerts import NotDelivered, channels, deliver, send_alert
 from turnout.settings import Settings
-
-
-@pytest.fixture
-def webhook():
-    """A chat service on the loopback; ``(url, received, answer)`` with ``answer[0]`` the status it gives."""
-    received: list[dict] = []
-    answer = [200]
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(answer[0])
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/services/secret-path", received, answer
-    server.shutdown()
 
 
 def test_the_message_reaches_the_webhook(webhook):

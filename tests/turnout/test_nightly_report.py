@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -31,26 +28,6 @@ RUN = UUID(int=11)
 def _no_registry(monkeypatch):
     """The tests of a worker share a registry that other tests fill."""
     monkeypatch.setattr("turnout.registry.client", lambda settings: (_ for _ in ()).throw(OSError("away")))
-
-
-@pytest.fixture
-def slack():
-    received: list[dict] = []
-    answer = [200]
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(answer[0])
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/hook", received, answer
-    server.shutdown()
 
 
 def _with(settings: Settings, **more: Any) -> Settings:
@@ -153,8 +130,8 @@ def test_a_long_list_is_cut(settings, engine):
     assert "… and 4 more" in text
 
 
-def test_it_is_sent_once_and_again_only_with_something_new(settings, engine, slack):
-    url, received, _ = slack
+def test_it_is_sent_once_and_again_only_with_something_new(settings, engine, webhook):
+    url, received, _ = webhook
     settings = _with(settings, slack_webhook_url=_secret(url))
     _validated(engine, settings.organisation, [_stop("days_gone", "2026-11-20")])
     assert send_nightly_report(settings, MORNING).channels == ["slack"]
@@ -173,8 +150,8 @@ def _secret(text: str):
     return SecretStr(text)
 
 
-def test_two_processes_send_one_message(settings, engine, slack):
-    url, received, _ = slack
+def test_two_processes_send_one_message(settings, engine, webhook):
+    url, received, _ = webhook
     settings = _with(settings, slack_webhook_url=_secret(url))
     _validated(engine, settings.organisation, [_stop("days_gone", "2026-11-20")])
     with ThreadPoolExecutor(4) as pool:
@@ -183,8 +160,8 @@ def test_two_processes_send_one_message(settings, engine, slack):
     assert len(received) == 1
 
 
-def test_a_quiet_night_says_nothing_unless_asked_to(settings, engine, slack):
-    url, received, _ = slack
+def test_a_quiet_night_says_nothing_unless_asked_to(settings, engine, webhook):
+    url, received, _ = webhook
     settings = _with(settings, slack_webhook_url=_secret(url))
     assert send_nightly_report(settings, MORNING).reason == "a quiet night"
     assert received == []
@@ -193,10 +170,10 @@ def test_a_quiet_night_says_nothing_unless_asked_to(settings, engine, slack):
     assert "all fine" in received[0]["text"]
 
 
-def test_a_channel_that_failed_is_tried_again_and_the_other_is_not(settings, engine, slack):
+def test_a_channel_that_failed_is_tried_again_and_the_other_is_not(settings, engine, webhook):
     from tests.turnout.smtp_sink import Sink
 
-    url, received, answer = slack
+    url, received, answer = webhook
     sink = Sink()
     try:
         settings = _with(
@@ -216,15 +193,15 @@ def test_a_channel_that_failed_is_tried_again_and_the_other_is_not(settings, eng
         sink.stop()
 
 
-def test_without_a_channel_nothing_is_taken_for_told(settings, engine, slack):
+def test_without_a_channel_nothing_is_taken_for_told(settings, engine, webhook):
     _validated(engine, settings.organisation, [_warning("spend_jump", "2026-11-23")])
     assert "no channel is set up" in send_nightly_report(settings, MORNING).reason
     _validated(engine, settings.organisation, [_warning("spend_jump", "2026-11-23")], at=NIGHT + timedelta(days=1))
     assert not gather(settings, engine, MORNING + timedelta(days=1)).is_quiet
 
 
-def test_a_warning_is_told_once_and_a_stop_as_long_as_it_lasts(settings, engine, slack):
-    settings = _with(settings, slack_webhook_url=_secret(slack[0]))
+def test_a_warning_is_told_once_and_a_stop_as_long_as_it_lasts(settings, engine, webhook):
+    settings = _with(settings, slack_webhook_url=_secret(webhook[0]))
     tomorrow, later = MORNING + timedelta(days=1), NIGHT + timedelta(days=1)
     said = [_stop("days_gone", "2026-11-20"), _warning("spend_jump", "2026-11-22", "2026-11-23")]
     _validated(engine, settings.organisation, said)
@@ -304,8 +281,8 @@ def test_a_platform_that_answered_says_itself_that_there_is_nothing(settings, en
         assert stale_accounts(connection, settings.organisation, MORNING) == []
 
 
-def test_campaigns_without_an_event_are_told_once_with_their_money(settings, engine, slack):
-    settings = _with(settings, slack_webhook_url=_secret(slack[0]))
+def test_campaigns_without_an_event_are_told_once_with_their_money(settings, engine, webhook):
+    settings = _with(settings, slack_webhook_url=_secret(webhook[0]))
     _ads(engine, settings.organisation, "a1", _days(1, 2, 3))
     with engine.begin() as connection:
         upsert(connection, wh.campaign, [{
