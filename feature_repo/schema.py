@@ -31,6 +31,7 @@ from sqlalchemy import (
 )
 
 from feature_repo import names
+from turnout.warehouse.security import protect
 
 SCHEMA = "features"
 metadata = MetaData(schema=SCHEMA)
@@ -94,6 +95,7 @@ def create_tables(connection: Connection) -> None:
             if column.name not in present:
                 kind = column.type.compile(connection.dialect)
                 connection.execute(text(f'ALTER TABLE {SCHEMA}.{table.name} ADD COLUMN "{column.name}" {kind}'))
+    protect(connection, SCHEMA)
 
 
 def replace_demand_forecast(

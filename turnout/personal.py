@@ -8,6 +8,8 @@ import re
 import secrets
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from turnout.errors import ConfigurationError
 from turnout.settings import Settings
 
@@ -34,22 +36,36 @@ def identity_salt(settings: Settings) -> str:
     Raises:
         ConfigurationError: the file exists but is empty or unreadable.
     """
-    if settings.identity_salt is not None:
-        return settings.identity_salt.get_secret_value()
-    path = settings.home_path / _SALT_FILE
+    return home_secret(settings, settings.identity_salt, _SALT_FILE, "TURNOUT_IDENTITY_SALT")
+
+
+def home_secret(settings: Settings, given: SecretStr | None, file: str, variable: str) -> str:
+    """A secret of this installation: the setting, else a file in the home folder that only its owner reads, made once.
+
+    Args:
+        given: the setting's value.
+        file: name within the home folder.
+        variable: the setting's variable, for messages.
+
+    Raises:
+        ConfigurationError: the file exists but is empty or unreadable.
+    """
+    if given is not None:
+        return given.get_secret_value()
+    path = settings.home_path / file
     if not path.exists():
         _make(path)
     try:
-        salt = path.read_text(encoding="ascii").strip()
+        secret = path.read_text(encoding="ascii").strip()
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read ({error.strerror}); set TURNOUT_IDENTITY_SALT") from error
-    if len(salt) < 16:
-        raise ConfigurationError(f"{path} holds no salt; delete it to make a new one, or set TURNOUT_IDENTITY_SALT")
-    return salt
+        raise ConfigurationError(f"{path} cannot be read ({error.strerror}); set {variable}") from error
+    if len(secret) < 16:
+        raise ConfigurationError(f"{path} holds no secret; delete it to make a new one, or set {variable}")
+    return secret
 
 
 def _make(path: Path) -> None:
-    """Write a salt readable by its owner only. Of several processes the first wins; nobody sees half a file."""
+    """Write a secret readable by its owner only. Of several processes the first wins; nobody sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -7,12 +7,14 @@ defaults below. Stages never read ``os.environ`` themselves: they take a :class:
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import json
 import os
 import tempfile
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AliasChoices, BaseModel, Field, SecretStr, field_validator, model_validator
@@ -20,6 +22,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import URL, make_url
 
 from turnout.credentials import GoogleAdsCredentials, LinkedInAdsCredentials, MetaAdsCredentials, SendGridCredentials
+from turnout.workdays import Closure, WorkCalendar
 
 #: The databases Turnout keeps apart on one PostgreSQL server.
 DatabaseName = Literal["turnout", "airflow", "mlflow", "feast"]
@@ -30,6 +33,17 @@ _DRIVERS: dict[str, str] = {"turnout": "psycopg", "airflow": "psycopg2", "mlflow
 
 #: A unix socket's path may have about 100 characters, so sockets never live below a deep checkout.
 _SOCKET_DIR_LIMIT = 70
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address or name means this machine alone."""
+    bare = host.strip("[]").removeprefix("::ffff:").lower()
+    if bare == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(bare).is_loopback
+    except ValueError:
+        return False
 
 
 class Settings(BaseSettings):
@@ -76,6 +90,45 @@ class Settings(BaseSettings):
         default=0.0, ge=0, le=1, description="Share of events planned with the challenger, to compare it in earnest."
     )
 
+    # --- who may ask -------------------------------------------------------------------------------------------
+    auth: Literal["local", "keys", "oidc"] | None = Field(
+        default=None,
+        description="local: no log-in, loopback only. keys: API keys. oidc: tokens of TURNOUT_OIDC_ISSUER, and API"
+        " keys. Unset, the service started by `turnout up` is local, and one started by hand refuses to start.",
+    )
+    oidc_issuer: str | None = Field(default=None, description="The issuer exactly as its tokens name it (iss).")
+    oidc_audience: str | None = Field(default=None, description="What tokens must be made out to (aud).")
+    oidc_clock_skew_seconds: float = Field(default=30.0, ge=0, le=300, description="Clocks may differ by this much.")
+    oidc_roles_claim: str = Field(default="roles", description="Claim with the roles; dots lead into nested claims.")
+    oidc_role_names: dict[str, str] = Field(default={}, description="The provider's names of the roles → ours.")
+    oidc_organisation_claim: str | None = Field(
+        default=None, description="Claim with the organisation. Unset: everybody belongs to TURNOUT_ORGANISATION."
+    )
+    oidc_organisations: dict[str, str] = Field(
+        default={}, description="The provider's names of organisations → ours; others are refused. Empty: same names."
+    )
+    oidc_keys_seconds: float = Field(default=600.0, ge=1, le=86_400, description="How long its key set is good for.")
+    key_secret: SecretStr | None = Field(
+        default=None, description="Secret of the keyed hashes of API keys; made once in home. Its loss voids all keys."
+    )
+    api_key: SecretStr | None = Field(default=None, description="Key that `turnout plan` shows to the service.")
+    service_database_url: str | None = Field(
+        default=None,
+        description="Log-in of the service at database_url's database, without rights over other organisations' rows."
+        " `turnout migrate` makes the role. Unset: database_url, and the service steps down to such a role.",
+    )
+    metrics_open: bool = Field(default=False, description="Let /metrics be read without a log-in.")
+
+    # --- limits ------------------------------------------------------------------------------------------------
+    rate_limit_per_minute: int = Field(
+        default=1000, ge=0, le=1_000_000, description="Requests per user; 0 is no limit."
+    )
+    max_body_bytes: int = Field(default=256 * 1024, ge=1024, le=64 * 1024 * 1024)
+    max_json_depth: int = Field(default=32, ge=4, le=128)
+    max_in_flight: int = Field(default=32, ge=1, le=10_000, description="Plans a worker makes at once.")
+    max_waiting: int = Field(default=512, ge=0, le=100_000, description="Plans that may wait for their turn.")
+    queue_seconds: float = Field(default=1.0, gt=0, le=60, description="Who waited this long is sent away with 429.")
+
     # --- who and where -----------------------------------------------------------------------------------------
     organisation: str = Field(default="default", min_length=1, max_length=80)
     time_zone: str = Field(default="Asia/Tokyo", description="IANA zone of events and the nightly run.")
@@ -86,6 +139,10 @@ class Settings(BaseSettings):
     )
     fx_rates_date: str = Field(default="2026-01-01", description="The day fx_rates stands for; shown with every use.")
     country: str = Field(default="JP", pattern=r"^[A-Z]{2}$", description="Country whose public holidays count.")
+    closures: list[str] | None = Field(
+        default=None,
+        description="Days the company is closed: MM-DD/MM-DD, or YYYY-MM-DD/YYYY-MM-DD. Default: the country's custom.",
+    )
     language: Literal["ja", "en"] = "en"
 
     # --- ingestion ---------------------------------------------------------------------------------------------
@@ -126,9 +183,18 @@ class Settings(BaseSettings):
             raise ValueError(f"unknown time zone {value!r}; use an IANA name such as Asia/Tokyo or Europe/Berlin")
         return value
 
+    @field_validator("closures")
+    @classmethod
+    def _known_closures(cls, value: list[str] | None) -> list[str] | None:
+        for text in value or []:
+            Closure.parse(text)
+        return value
+
     @model_validator(mode="after")
     def _urls_are_postgres_and_redis(self) -> Self:
-        for name in ("database_url", "airflow_database_url", "mlflow_database_url", "feast_database_url"):
+        for name in (
+            "database_url", "airflow_database_url", "mlflow_database_url", "feast_database_url", "service_database_url",
+        ):  # fmt: skip
             url = getattr(self, name)
             if url and not make_url(url).drivername.startswith("postgresql"):
                 raise ValueError(f"TURNOUT_{name.upper()} must be a postgresql:// URL")
@@ -138,6 +204,16 @@ class Settings(BaseSettings):
             raise ValueError("TURNOUT_SMTP_URL must start with smtp:// or smtps://")
         if self.currency not in self.fx_rates:
             raise ValueError(f"TURNOUT_FX_RATES has no rate for TURNOUT_CURRENCY={self.currency}; add one")
+        return self
+
+    @model_validator(mode="after")
+    def _issuer_can_be_trusted(self) -> Self:
+        if self.oidc_issuer is not None:
+            url = urlsplit(self.oidc_issuer)
+            if not url.hostname or not (url.scheme == "https" or (url.scheme == "http" and is_loopback(url.hostname))):
+                raise ValueError("TURNOUT_OIDC_ISSUER must be an https:// URL (http:// only on loopback)")
+        if self.auth == "oidc" and not (self.oidc_issuer and self.oidc_audience):
+            raise ValueError("TURNOUT_AUTH=oidc needs TURNOUT_OIDC_ISSUER and TURNOUT_OIDC_AUDIENCE")
         return self
 
     # --- derived paths -----------------------------------------------------------------------------------------
@@ -170,6 +246,11 @@ class Settings(BaseSettings):
     @cached_property
     def zone(self) -> ZoneInfo:
         return ZoneInfo(self.time_zone)
+
+    @cached_property
+    def calendar(self) -> WorkCalendar:
+        """The working days of the company."""
+        return WorkCalendar.of(self.country, self.closures)
 
     # --- derived URLs ------------------------------------------------------------------------------------------
     def url_for(self, database: DatabaseName) -> URL:
@@ -207,7 +288,7 @@ class Settings(BaseSettings):
                     n: v.get_secret_value() if isinstance(v, SecretStr) else v
                     for n, v in ((n, getattr(value, n)) for n in type(value).model_fields) if v is not None
                 })  # fmt: skip
-            elif isinstance(value, dict):
+            elif isinstance(value, dict | list):
                 text = json.dumps(value)
             else:
                 text = str(value)

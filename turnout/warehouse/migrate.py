@@ -22,6 +22,7 @@ from sqlalchemy import Connection, text
 from turnout.errors import ConfigurationError
 from turnout.settings import DATABASES, DatabaseName, Settings
 from turnout.warehouse.engine import create_engine
+from turnout.warehouse.security import secure
 from turnout.warehouse.tables import SCHEMA
 
 log = structlog.get_logger(__name__)
@@ -60,7 +61,7 @@ def upgrade(settings: Settings) -> None:
     """Create the databases that do not exist, then migrate the warehouse and its views to the head.
 
     Raises:
-        ConfigurationError: a database is absent and this role may not create it.
+        ConfigurationError: a database, or the service's role, is absent and this role may not create it.
         sqlalchemy.exc.OperationalError: the server cannot be reached.
     """
     for name in DATABASES:
@@ -79,6 +80,7 @@ def upgrade(settings: Settings) -> None:
                 command.upgrade(alembic_config(connection), "head")
                 log.info("warehouse migrated", before=before, after=current_revision(connection))
             create_views(connection)
+            secure(connection, settings)
     finally:
         engine.dispose()
 

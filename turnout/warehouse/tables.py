@@ -542,6 +542,22 @@ model_monitor = Table(
     CheckConstraint("status IN ('ok', 'too_few', 'warning', 'alarm')", name="status"),
 )  # fmt: skip
 
+api_key = Table(
+    "api_key", metadata,
+    Column("key_id", Text, primary_key=True, comment="public part of the key, by which it is looked up"),
+    Column("organisation", Text, nullable=False),
+    Column("name", Text, nullable=False, comment="what it is for"),
+    Column("secret_hash", Text, nullable=False, comment="keyed hash of the whole key; the key itself is nowhere"),
+    Column("roles", ARRAY(Text), nullable=False),
+    Column("scopes", ARRAY(Text), nullable=False, server_default="{}", comment="only these permissions, unless empty"),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("revoked_at", DateTime(timezone=True)),
+    Column("last_used_at", DateTime(timezone=True)),
+    Column("replaced_by", Text, comment="the key that rotation made in its place"),
+    Index(None, "organisation"),
+)  # fmt: skip
+
 #: Facts that are replaced by (organisation, source, account, date).
 FACT_TABLES: tuple[Table, ...] = (ad_performance, email_performance, registration)
 #: Tables partitioned by month on ``date``.
