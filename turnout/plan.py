@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Literal
 from uuid import UUID
@@ -34,6 +35,31 @@ class Evidence(StrEnum):
     guess = "guess"
 
 
+Day = date  # a field of DailySpend is called date
+
+
+class DailySpend(_Model):
+    """What is spent on one day, in the currency of the tactic's spend."""
+
+    date: Day
+    amount: Decimal = Field(gt=0)
+
+
+class WeekHours(_Model):
+    """Staff hours of one week."""
+
+    week: date = Field(description="Its Monday.")
+    hours: float = Field(gt=0)
+
+
+class FrequencyCap(_Model):
+    """How often one person should see an advertisement: to be set on the platform."""
+
+    impressions: int = Field(ge=1)
+    days: int = Field(ge=1)
+    shared_with: list[str] = Field(default=[], description="Tactics that show to the same people: one cap for all.")
+
+
 class Allocation(_Model):
     """One tactic of the portfolio."""
 
@@ -55,6 +81,10 @@ class Allocation(_Model):
     evidence: Evidence
     evidence_source: str = Field(description="Which data or publication the number rests on.")
     reasons: list[str] = []
+    sends: list[datetime] = Field(default=[], description="When each send or post goes out, in the event's zone.")
+    daily_spend: list[DailySpend] = Field(default=[], description="Adds up to the spend to the last unit.")
+    staff_hours_by_week: list[WeekHours] = []
+    frequency_cap: FrequencyCap | None = None
 
 
 class SkipReason(StrEnum):
