@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import date
+from datetime import date, timedelta
+from decimal import Decimal
 from typing import Final, Literal
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.panel import Panel
@@ -30,6 +32,13 @@ _WORDS: Final[dict[str, dict[Language, str]]] = {
     "marginal": {"ja": "次の1件", "en": "Next one costs"},
     "evidence": {"ja": "根拠", "en": "Evidence"},
     "units": {"ja": "回", "en": "×"},
+    "calendar": {"ja": "日程", "en": "Calendar"},
+    "legend": {
+        "ja": "● 配信・投稿 ▁▄█ 1日の費用 ─ 実施中 ◆ 開催日",
+        "en": "● send  ▁▄█ spend of a day  ─ running  ◆ event",
+    },
+    "legend_weeks": {"ja": "1文字は1週間", "en": "one sign is a week"},
+    "week": {"ja": "週", "en": "week of"},
     "skipped": {"ja": "使わない施策", "en": "Left out"},
     "sources": {"ja": "数字の出どころ", "en": "Where the numbers come from"},
     "totals": {"ja": "合計", "en": "In total"},
@@ -125,6 +134,8 @@ def render_plan(plan: Plan) -> RenderableType:
         parts.append(Text(f"■ {word('simulated')}", style="bold magenta"))
     if plan.allocations:
         parts += [_Portfolio(plan.allocations, language), _totals(plan, language)]
+        if any(a.sends or a.daily_spend or a.staff_hours_by_week for a in plan.allocations):
+            parts += [Text(f"\n{word('calendar')}", style="bold"), Padding(_Calendar(plan), (0, 0, 0, 2))]
         parts += _section(word("sources"), (_source(a, language) for a in plan.allocations))
     else:
         parts += [Text(word("nothing"), style="bold"), _totals(plan, language)]
@@ -226,6 +237,99 @@ class _Portfolio:
         line = Text(" · ".join(facts) + " · ")
         line.append(_EVIDENCE[a.evidence][self.language], style=_EVIDENCE_STYLE[a.evidence])
         yield Padding(line, (0, 0, 0, 2))
+
+
+#: A calendar of more days than this, or without room for them, has one sign a week.
+_MOST_DAYS: Final = 63
+_BARS: Final = "▁▂▃▄▅▆▇█"
+_SEND, _RUN, _REST, _EVENT = "●", "─", "·", "◆"
+
+
+class _Calendar:
+    """One line per tactic, one sign per day (or week), and what each week takes of money and hours."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.language = plan, plan.brief.language
+        self.event = plan.brief.event.date
+        first = min(a.starts for a in plan.allocations)
+        self.first = first - timedelta(days=first.weekday())
+        self.days = (max(self.event, *(a.ends for a in plan.allocations)) - self.first).days + 1
+
+    def _word(self, key: str) -> str:
+        return _WORDS[key][self.language]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        widest = max(cell_len(a.name) for a in self.plan.allocations)
+        names = min(widest, max(options.max_width // 3, 12))
+        step = 1 if self.days <= min(_MOST_DAYS, options.max_width - names - 2) else 7
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(width=names, no_wrap=True, overflow="ellipsis")
+        grid.add_column(no_wrap=True)
+        grid.add_row("", Text(self._head(step), style="dim"))
+        for allocation in self.plan.allocations:
+            grid.add_row(Text(allocation.name), Text(self._line(allocation, step)))
+        grid.add_row("", Text(self._event_line(step), style="bold"))
+        yield grid
+        legend = self._word("legend") + ("" if step == 1 else f"  {self._word('legend_weeks')}")
+        yield Text(legend, style="dim")
+        yield self._weeks()
+
+    def _head(self, step: int) -> str:
+        """The Mondays, as far as there is room: every week by day, every fourth by week."""
+        every = 7 if step == 1 else 28
+        label = 7 if step == 1 else 4
+        return "".join(
+            _day(self.first + timedelta(days=d), self.language)[:label].ljust(label) for d in range(0, self.days, every)
+        )
+
+    def _line(self, a: Allocation, step: int) -> str:
+        spend = {d.date: d.amount for d in a.daily_spend}
+        sends = {at.date() for at in a.sends}
+        most = self._most(spend, step)
+        signs = []
+        for at in range(0, self.days, step):
+            days = [self.first + timedelta(days=at + d) for d in range(step)]
+            amount = sum((spend.get(day, Decimal(0)) for day in days), Decimal(0))
+            if any(day in sends for day in days):
+                signs.append(_SEND)
+            elif amount:
+                signs.append(_BARS[min(int(amount / most * len(_BARS)), len(_BARS) - 1)])
+            elif any(a.starts <= day <= a.ends for day in days):
+                signs.append(_REST if a.sends else _RUN)
+            else:
+                signs.append(_REST)
+        return "".join(signs)
+
+    def _most(self, spend: dict[date, Decimal], step: int) -> Decimal:
+        starts = range(0, self.days, step)
+        return max(
+            sum((spend.get(self.first + timedelta(days=at + d), Decimal(0)) for d in range(step)), Decimal(0))
+            for at in starts
+        )
+
+    def _event_line(self, step: int) -> str:
+        return " " * ((self.event - self.first).days // step) + _EVENT
+
+    def _weeks(self) -> RenderableType:
+        spend: dict[date, Decimal] = {}
+        hours: dict[date, float] = {}
+        for a in self.plan.allocations:
+            for d in a.daily_spend:
+                monday = d.date - timedelta(days=d.date.weekday())
+                spend[monday] = spend.get(monday, Decimal(0)) + d.amount
+            for w in a.staff_hours_by_week:
+                hours[w.week] = hours.get(w.week, 0.0) + w.hours
+        currency = self.plan.totals.spend.currency
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column()
+        grid.add_column(justify="right")
+        grid.add_column(justify="right")
+        for monday in sorted(spend.keys() | hours.keys()):
+            shown = _day(monday, self.language)
+            name = f"{shown}{self._word('week')}" if self.language == "ja" else f"{self._word('week')} {shown}"
+            amount = Money(amount=spend.get(monday, Decimal(0)), currency=currency)
+            grid.add_row(name, money(amount), f"{hours.get(monday, 0.0):.1f} h")
+        return grid
 
 
 def _totals(plan: Plan, language: Language) -> RenderableType:

@@ -91,9 +91,13 @@ def plan(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Also write the plan as JSON to this file.")
     ] = None,
+    calendar: Annotated[
+        Path | None, typer.Option("--calendar", help="Also write sends, starts and daily spend as CSV to this file.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Answer a brief with a portfolio: tactics, money, hours, dates, registrations, and what each number rests on."""
+    from turnout.agenda import as_csv
     from turnout.render import render_plan
     from turnout.runtime.supervisor import service_url
 
@@ -102,6 +106,8 @@ def plan(
     answer = ask_service(target, question) if target else _plan_here(question)
     if output:
         output.write_text(answer.model_dump_json(indent=2), encoding="utf-8")
+    if calendar:
+        calendar.write_text(as_csv(answer), encoding="utf-8-sig", newline="")
     if as_json:
         emit_json(answer)
     else:
