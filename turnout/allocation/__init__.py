@@ -40,7 +40,9 @@ the order of their names: the answer does not depend on units or on the order gi
 ``marginal_response`` is the λ of the bound: what one more unit of money would bring.
 """
 
+from turnout.allocation.overlap import Credited, credit
 from turnout.allocation.problem import (
+    Audience,
     Candidate,
     Choice,
     InfeasibleError,
@@ -53,9 +55,11 @@ from turnout.allocation.solver import solve
 from turnout.curves import CappedLinear, Curve, Hill, Logistic, Step, Tabulated
 
 __all__ = [
+    "Audience",
     "Candidate",
     "CappedLinear",
     "Choice",
+    "Credited",
     "Curve",
     "Hill",
     "InfeasibleError",
@@ -66,5 +70,6 @@ __all__ = [
     "Step",
     "Tabulated",
     "Unspent",
+    "credit",
     "solve",
 ]

@@ -357,19 +357,29 @@ class Pieces:
         sub._prepare()
         return sub
 
-    def best(self, lam: Floats, mu: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    def best(
+        self, lam: Floats, mu: Floats, factor: Floats | None = None
+    ) -> tuple[Floats, Floats, Floats, Floats, Floats]:
         """Exact best response of every piece to K price pairs.
 
         Args:
-            lam, mu: prices of money and hours, shape (K,).
+            lam, mu: prices of money and hours, shape (K,), or (Q, K) where they differ between pieces.
+            factor: what a unit of each piece's response is worth, > 0, shape (Q, K); ``None``: 1.
 
         Returns:
-            value, x, money, hours: each of shape (Q, K). The smallest maximiser is taken where there are several.
+            value, x, money, hours, response: each of shape (Q, K). The smallest maximiser is taken where there are
+            several.
         """
-        q, k = self.owner.size, lam.size
-        value, x, money, hours = np.empty((q, k)), np.empty((q, k)), np.empty((q, k)), np.empty((q, k))
+
+        def at(prices: Floats, rows: Ints) -> Floats:
+            return prices if prices.ndim == 1 else prices[rows]
+
+        q, k = self.owner.size, lam.shape[-1]
+        value, x, money, hours, response = (np.empty((q, k)) for _ in range(5))
         if self.knot_rows.size:
-            score = self.knot_r[:, None] - self.knot_m[:, None] * lam - self.knot_h[:, None] * mu
+            of = self.knot_rows[self.knot_of]
+            worth = self.knot_r[:, None] if factor is None else self.knot_r[:, None] * factor[of]
+            score = worth - self.knot_m[:, None] * at(lam, of) - self.knot_h[:, None] * at(mu, of)
             if self.knot_of.size == self.knot_rows.size:  # points only
                 pick: Ints = np.broadcast_to(np.arange(self.knot_of.size)[:, None], score.shape)
                 top = score
@@ -381,8 +391,13 @@ class Pieces:
             x[self.knot_rows] = self.knot_x[pick]
             money[self.knot_rows] = self.knot_m[pick]
             hours[self.knot_rows] = self.knot_h[pick]
+            response[self.knot_rows] = self.knot_r[pick]
         if self.smooth_rows.size:
-            price = self._smooth_cost * lam + self._smooth_hours * mu
+            rows = self.smooth_rows
+            lam_at, mu_at = at(lam, rows), at(mu, rows)
+            price = np.maximum(self._smooth_cost * lam_at + self._smooth_hours * mu_at, 0.0)
+            if factor is not None:
+                price = price / factor[rows]
             p, h = self.plain, self.hills
             xs, rs, residual = np.empty_like(price), np.empty_like(price), np.zeros_like(price)
             if p:
@@ -393,9 +408,10 @@ class Pieces:
                 xs[h:], rs[h:] = self._logistic(price[h:])
             cost = self._smooth_fixed_m + self._smooth_cost * xs
             effort = self._smooth_fixed_h + self._smooth_hours * xs
-            value[self.smooth_rows] = rs - cost * lam - effort * mu + residual
-            x[self.smooth_rows], money[self.smooth_rows], hours[self.smooth_rows] = xs, cost, effort
-        return value, x, money, hours
+            brought = rs + residual if factor is None else (rs + residual) * factor[rows]
+            value[rows] = brought - cost * lam_at - effort * mu_at
+            x[rows], money[rows], hours[rows], response[rows] = xs, cost, effort, rs
+        return value, x, money, hours, response
 
     def _plain(self, price: Floats) -> tuple[Floats, Floats]:
         """Hill curves of shape 1: top·half/(half + x)² = price has a closed form."""
@@ -605,7 +621,7 @@ class Pool:
     def add(self, lam: Floats, mu: Floats) -> None:
         """Evaluate new columns."""
         p = self.pieces
-        value, x, money, hours = p.best(lam + self.money_worth, mu + self.hours_worth)
+        value, x, money, hours, _ = p.best(lam + self.money_worth, mu + self.hours_worth)
         value[self.dead] = -np.inf
         root_value, root_row = self._root(value)
         columns = np.arange(lam.size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -25,6 +25,28 @@ def _number(owner: str, name: str, value: float, low: float = 0.0, *, infinite: 
 
 
 @dataclass(frozen=True, slots=True)
+class Audience:
+    """People whom several candidates reach: who registers through one does not register again through another.
+
+    Attributes:
+        name: unique within a problem.
+        size: people of it who would register at all; inf: no overlap.
+        others: registrations from it that come by themselves.
+    """
+
+    name: str
+    size: float
+    others: float = 0.0
+
+    def __post_init__(self) -> None:
+        owner = f"audience {self.name!r}"
+        _number(owner, "size", self.size, infinite=True)
+        if self.size == 0:
+            raise ValueError(f"{owner}: size must be above 0")
+        _number(owner, "others", self.others)
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """One tactic the money or the hours may go to.
 
@@ -43,6 +65,10 @@ class Candidate:
         unit: x only in whole multiples of this; ``None``: any x.
         lock: x is this and nothing else.
         exclude: x is 0 and nothing else.
+        reach: audience → share of the candidate's response that comes from it, each in [0, 1], together at most 1. The
+            rest overlaps with nobody.
+        of_others: the curve is no response but a share of what all the others and the organic part bring together
+            (referral, retargeting); how high the share may get is the curve's maximum.
     """
 
     name: str
@@ -56,6 +82,8 @@ class Candidate:
     unit: float | None = None
     lock: float | None = None
     exclude: bool = False
+    reach: Mapping[str, float] = field(default_factory=dict, hash=False)
+    of_others: bool = False
 
     def __post_init__(self) -> None:
         owner = f"candidate {self.name!r}"
@@ -70,6 +98,12 @@ class Candidate:
             _number(owner, "unit", self.unit)
             if self.unit == 0:
                 raise ValueError(f"{owner}: unit must be above 0")
+        for audience, weight in self.reach.items():
+            _number(owner, f"reach in {audience!r}", weight)
+        if math.fsum(self.reach.values()) > 1 + TOLERANCE:
+            raise ValueError(f"{owner}: reach must sum to at most 1; got {math.fsum(self.reach.values()):g}")
+        if self.of_others and self.reach:
+            raise ValueError(f"{owner}: reach has no meaning for a share of what the others bring; leave it empty")
 
     def money_at(self, x: float) -> float:
         """Money that x costs."""
@@ -93,6 +127,8 @@ class Problem:
         money_worth: response that one unit of money is worth elsewhere. Money whose marginal response is below it
             stays unspent.
         hours_worth: the same for an hour.
+        audiences: what the candidates' ``reach`` names.
+        organic: response that comes by itself, from people whom no candidate reaches.
     """
 
     candidates: Sequence[Candidate]
@@ -101,13 +137,17 @@ class Problem:
     unit: float | None = None
     money_worth: float = 0.0
     hours_worth: float = 0.0
+    audiences: Sequence[Audience] = ()
+    organic: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "candidates", tuple(self.candidates))
+        object.__setattr__(self, "audiences", tuple(self.audiences))
         _number("problem", "budget", self.budget)
         _number("problem", "hours", self.hours, infinite=True)
         _number("problem", "money_worth", self.money_worth)
         _number("problem", "hours_worth", self.hours_worth)
+        _number("problem", "organic", self.organic)
         if self.unit is not None:
             _number("problem", "unit", self.unit)
             if self.unit == 0:
@@ -116,6 +156,21 @@ class Problem:
         twice = sorted({n for n in names if names.count(n) > 1}) if len(set(names)) < len(names) else []
         if twice:
             raise ValueError(f"problem: candidate names must differ; given twice: {', '.join(twice)}")
+        known = {a.name for a in self.audiences}
+        if len(known) < len(self.audiences):
+            raise ValueError("problem: audience names must differ")
+        for c in self.candidates:
+            unknown = sorted(set(c.reach) - known)
+            if unknown:
+                raise ValueError(
+                    f"candidate {c.name!r}: reach names {', '.join(unknown)}; audiences are "
+                    f"{', '.join(sorted(known)) or 'not given'}"
+                )
+
+    @property
+    def is_coupled(self) -> bool:
+        """Whether what one candidate brings depends on the others."""
+        return any(a.others > 0 for a in self.audiences) or any(c.of_others or c.reach for c in self.candidates)
 
 
 class Status(StrEnum):
@@ -144,7 +199,10 @@ class Choice:
     """What one candidate gets.
 
     Attributes:
-        x: the decision; ``spend`` and ``hours`` are what it costs, ``response`` what it is expected to bring.
+        x: the decision; ``spend`` and ``hours`` are what it costs.
+        response: what it is expected to bring, credited after overlap with the others; a candidate that feeds on the
+            others is credited with its part of what comes on top.
+        alone: what it would bring if nobody else reached its people; ``response`` where nothing overlaps.
         marginal_response: response of one more unit of money at x; ``None`` where the next one buys nothing by itself
             (whole units, free tactics, unused ones).
         binding: which of the candidate's own limits hold it: ``minimum``, ``maximum``, ``lock``, ``exclude``.
@@ -158,6 +216,7 @@ class Choice:
     status: Status
     marginal_response: float | None = None
     binding: tuple[str, ...] = ()
+    alone: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +225,8 @@ class Solution:
 
     Attributes:
         choices: one per candidate, in the problem's order.
-        response: expected response of the portfolio.
-        objective: response − money_worth · spend − hours_worth · hours: what was made best. Equal to ``response`` where
-            both worths are 0.
+        response: expected response of the portfolio's choices together, after overlap.
+        objective: total − money_worth · spend − hours_worth · hours: what was made best.
         upper_bound: no portfolio has an objective above this.
         gap: (upper_bound − objective) / upper_bound, 0 when both are 0.
         marginal_response: response that one more unit of money would bring (the budget's multiplier).
@@ -177,6 +235,9 @@ class Solution:
         unspent: money left; ``unspent_reason`` says why, ``None`` when nothing is left.
         proved: whether the asked-for gap was reached before the deadline.
         nodes: subproblems looked at; seconds: time taken.
+        organic: what comes by itself, credited after overlap with the choices.
+        overlap: registrations that are lost because several reach the same people: the sum of ``alone`` and of the
+            organic part before overlap, less ``total``.
     """
 
     choices: tuple[Choice, ...]
@@ -194,6 +255,8 @@ class Solution:
     proved: bool
     nodes: int
     seconds: float
+    organic: float = 0.0
+    overlap: float = 0.0
     _by_name: dict[str, Choice] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -201,6 +264,11 @@ class Solution:
 
     def __getitem__(self, name: str) -> Choice:
         return self._by_name[name]
+
+    @property
+    def total(self) -> float:
+        """All that is expected: the choices' responses and the organic part, after overlap."""
+        return self.response + self.organic
 
     @property
     def spend(self) -> dict[str, float]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from time import perf_counter
 
 import numpy as np
 
+from turnout.allocation import overlap
 from turnout.allocation.bounds import Builder, Floats, Ints, Model, Pieces, Pool, cut_into_pieces, lowest_point
+from turnout.allocation.coupled import CoupledSearch, Locked
 from turnout.allocation.problem import (
     TOLERANCE,
     Candidate,
@@ -234,16 +236,16 @@ class _Search:
             rows[p.owner[row]] = row
         return None
 
-    def _consider(self, rows: Ints, lam: float, mu: float) -> None:
-        """Make the best of one choice of pieces and keep it if it is the best so far."""
+    def _consider(self, rows: Ints, column: int) -> None:
+        """Make the best of one choice of pieces, from a column of the pool on, and keep it if it is the best so far."""
         key = rows.tobytes()
         if key in self.tried:
             return
         self.tried.add(key)
-        found = self._polish(rows, lam, mu)
+        found = self._polish(rows, column)
         filled = self._fill(found)
         if filled is not None:
-            found = filled if self.pieces.is_point[filled.rows].all() else self._polish(filled.rows, lam, mu)
+            found = filled if self.pieces.is_point[filled.rows].all() else self._polish(filled.rows, column)
         if self.best is None or found.objective > self.best.objective:
             self.best = found
 
@@ -252,7 +254,7 @@ class _Search:
         worth = self.money_worth * money.sum() + self.hours_worth * hours.sum()
         return _Portfolio(rows, x, money, hours, response, math.fsum(response) - float(worth))
 
-    def _polish(self, rows: Ints, lam: float, mu: float) -> _Portfolio:
+    def _polish(self, rows: Ints, column: int) -> _Portfolio:
         """The best x for fixed pieces: a concave problem, solved through its multipliers.
 
         Between two multipliers that just miss and just meet a resource, the portfolio on the line between their best
@@ -262,6 +264,7 @@ class _Search:
         if p.is_point[rows].all():
             return self._portfolio(rows, p.start_x[rows], p.start_money[rows], p.start_hours[rows])
         sub = p.take(rows)
+        lam, mu = float(self.pool.lam[column]), float(self.pool.mu[column])
         x, money, hours, used_lam = self._spend_money(sub, lam, 0.0)
         used_mu = 0.0
         if self.has_hours and hours.sum() > self.hours * (1 + TOLERANCE):
@@ -278,7 +281,7 @@ class _Search:
         limit = self.budget * (1 + 1e-12)
         grid = np.concatenate(([0.0], lam * (1 + offsets), [2 * lam + 1e-12, 8 * lam + 1e-9, 1e3, 1e9]))
         for _ in range(12):
-            _, x, money, hours = sub.best(grid + self.money_worth, np.full(grid.size, mu + self.hours_worth))
+            _, x, money, hours, _ = sub.best(grid + self.money_worth, np.full(grid.size, mu + self.hours_worth))
             spent = money.sum(axis=0)
             within = int(np.argmax(spent <= limit)) if (spent <= limit).any() else -1
             if within == 0:
@@ -373,7 +376,6 @@ class _Search:
             size = np.ptp(self.pieces.start_money[rows[mixed]], axis=1)
             size = size + np.ptp(self.pieces.start_hours[rows[mixed]], axis=1)
             mixed = mixed[np.argsort(-size, kind="stable")[:4]]
-        lam, mu = float(pool.lam[column]), float(pool.mu[column])
         options = [sorted(set(rows[i].tolist())) for i in mixed]
         ranked: list[tuple[float, int, Ints]] = []
         base_value = pool.value[base].sum(axis=0) + pool.paid
@@ -387,11 +389,11 @@ class _Search:
         ranked.sort(key=lambda entry: entry[:2])
         for negative, _, trial in ranked[:2]:
             if -negative > self.value * (1 + 1e-9):
-                self._consider(trial, lam, mu)
+                self._consider(trial, column)
         if not ranked:
             repaired = self._repaired(base, column)
             if repaired is not None:
-                self._consider(repaired, lam, mu)
+                self._consider(repaired, column)
         return rows, weights
 
     # --- the search --------------------------------------------------------------------------------------------
@@ -427,7 +429,7 @@ class _Search:
         self._refresh(root)
         column = int(np.argmin(root.value))
         # the first piece of everything, nothing for most, is always possible
-        self._consider(self.pieces.first.copy(), float(self.pool.lam[column]), float(self.pool.mu[column]))
+        self._consider(self.pieces.first.copy(), column)
         heap: list[tuple[float, int, _Node]] = [(-root.bound, 0, root)]
         rounds = _ROOT_CUTS
         while heap:
@@ -543,6 +545,7 @@ class _Line:
     hours: float
     divisible: bool  # x may move by a unit of money
     top: float = 0.0  # the largest x its own limits and curve allow
+    worth: float = 1.0  # what one more of its own response adds to the total
 
 
 def solve(problem: Problem, *, gap: float = 1e-4, deadline: float = 1.0) -> Solution:
@@ -573,31 +576,109 @@ def solve(problem: Problem, *, gap: float = 1e-4, deadline: float = 1.0) -> Solu
     hours = max(problem.hours - math.fsum(line.hours for line in lines.values()), 0.0)
     if problem.unit is not None:
         budget = math.floor(budget / problem.unit + 1e-9) * problem.unit
-    locked = math.fsum(float(line.candidate.curve(line.x)) for line in lines.values() if line.x > 0)
+    if problem.is_coupled:
+        upper, multipliers, nodes = _search_coupled(problem, lines, free, (budget, hours), gap, started + deadline)
+    else:
+        upper, multipliers, nodes = _search_apart(problem, lines, free, (budget, hours), gap, started + deadline)
+    return _answer(problem, lines, upper, multipliers, nodes, gap, started)
+
+
+def _search_apart(
+    problem: Problem,
+    lines: dict[str, _Line],
+    free: list[Candidate],
+    available: tuple[float, float],
+    gap: float,
+    stop_at: float,
+) -> tuple[float, tuple[float, float], int]:
+    """Decide the free lines where nobody depends on others: bound of the objective, multipliers, nodes."""
+    locked = problem.organic
+    locked += math.fsum(float(line.candidate.curve(line.x)) for line in lines.values() if line.x > 0)
     locked -= math.fsum(problem.money_worth * line.spend + problem.hours_worth * line.hours for line in lines.values())
     locked += math.fsum(
         float(c.curve(0.0)) for c in problem.candidates if (c.exclude or c.lock is not None) and not c.lock
     )
-    upper, multipliers, nodes = 0.0, (0.0, 0.0), 0
-    if free:
-        search = _Search(free, problem, budget, hours)
-        upper = search.run(0.9 * gap, started + deadline)  # the rest of the gap is for making money payable
-        upper *= search.response_scale
-        nodes = search.nodes
-        multipliers = (
-            search.multipliers[0] * search.response_scale / search.money_scale,
-            search.multipliers[1] * search.response_scale / search.hours_scale,
-        )
-        assert search.best is not None
-        for i, c in enumerate(free):
-            line = lines[c.name]
-            line.x = float(search.best.x[i])
-            line.divisible = not bool(search.pieces.is_point[search.best.rows[i]])
-            line.spend = float(search.best.money[i]) * search.money_scale if line.x > 0 else 0.0
-            line.hours = c.hours_at(line.x)
-            line.top = min(c.maximum, c.curve.saturated)
-        _settle([lines[c.name] for c in free], problem, (budget, hours), multipliers[0])
-    return _answer(problem, lines, upper + locked, multipliers, nodes, gap, started)
+    if not free:
+        return locked, (0.0, 0.0), 0
+    search = _Search(free, problem, *available)
+    upper = search.run(0.9 * gap, stop_at)  # the rest of the gap is for making money payable
+    upper *= search.response_scale
+    multipliers = (
+        search.multipliers[0] * search.response_scale / search.money_scale,
+        search.multipliers[1] * search.response_scale / search.hours_scale,
+    )
+    assert search.best is not None
+    points = search.pieces.is_point[search.best.rows]
+    _take_over(lines, free, search.best.x, search.best.money * search.money_scale, points)
+    _settle([lines[c.name] for c in free], problem, available, multipliers[0])
+    return upper + locked, multipliers, search.nodes
+
+
+def _search_coupled(
+    problem: Problem,
+    lines: dict[str, _Line],
+    free: list[Candidate],
+    available: tuple[float, float],
+    gap: float,
+    stop_at: float,
+) -> tuple[float, tuple[float, float], int]:
+    """The same where candidates share audiences or feed on one another."""
+    fixed = [line for line in lines.values() if line.candidate.lock is not None or line.candidate.exclude]
+    cost = math.fsum(problem.money_worth * line.spend + problem.hours_worth * line.hours for line in fixed)
+    if not free:
+        return float(_credited(problem, lines).total) - cost, (0.0, 0.0), 0
+    locked = Locked(
+        {line.candidate.name: line.spend for line in fixed},
+        {line.candidate.name: line.hours for line in fixed},
+        {line.candidate.name: float(line.candidate.curve(line.x)) for line in fixed},
+        frozenset(line.candidate.name for line in fixed if line.x > 0),
+    )
+    search = CoupledSearch(free, problem, locked, *available)
+    upper = search.run(0.9 * gap, stop_at) * search.response_scale
+    assert search.best is not None
+    prices = {r.name: float(p) for r, p in zip(search.resources, search.prices, strict=True)}
+    multipliers = (
+        prices.get("budget", 0.0) * search.response_scale / search.money_scale,
+        prices.get("hours", 0.0) * search.response_scale / search.hours_scale,
+    )
+    points = search.pieces.is_point[search.best.rows]
+    _take_over(lines, free, search.best.x, search.best.money * search.money_scale, points)
+    _weigh(problem, lines)
+    _settle([lines[c.name] for c in free], problem, available, multipliers[0])
+    return upper - cost, multipliers, search.nodes
+
+
+def _take_over(lines: dict[str, _Line], free: list[Candidate], x: Floats, spend: Floats, points: Floats) -> None:
+    for i, c in enumerate(free):
+        line = lines[c.name]
+        line.x = float(x[i])
+        line.divisible = not bool(points[i])
+        line.spend = float(spend[i]) if line.x > 0 else 0.0
+        line.hours = c.hours_at(line.x)
+        line.top = min(c.maximum, c.curve.saturated)
+
+
+def _credited(problem: Problem, lines: dict[str, _Line]) -> overlap.Credited:
+    return overlap.credit(
+        problem.audiences,
+        [c.reach for c in problem.candidates],
+        [float(c.curve(lines[c.name].x)) for c in problem.candidates],
+        [c.of_others for c in problem.candidates],
+        problem.organic,
+    )
+
+
+def _weigh(problem: Problem, lines: dict[str, _Line]) -> None:
+    """What one more of each candidate's own response (or share) adds to the total."""
+    credited = _credited(problem, lines)
+    times = float(credited.total / credited.base) if credited.base > 0 else 1.0
+    reach = overlap.reach_matrix(problem.audiences, [c.reach for c in problem.candidates])
+    for c, row in zip(problem.candidates, reach, strict=True):
+        line = lines[c.name]
+        if c.of_others:
+            line.worth = float(credited.total) / (1.0 + float(c.curve(line.x)))
+        else:
+            line.worth = times * float(row @ credited.fresh + 1.0 - row.sum())
 
 
 def _settle(lines: list[_Line], problem: Problem, available: tuple[float, float], marginal: float) -> None:
@@ -649,7 +730,7 @@ class _Payable:
         if moved > line.top * (1 + TOLERANCE) or moved < c.minimum * (1 - TOLERANCE) or moved <= 0:
             return -math.inf
         now = float(c.curve(max(self._x(line), 0.0)))
-        return float(c.curve(moved)) - now - by * self.unit * self.worth
+        return line.worth * (float(c.curve(moved)) - now) - by * self.unit * self.worth
 
     def settle(self, available: tuple[float, float], marginal: float) -> None:
         fixed = sum(round(line.spend / self.unit) for line in self.still)
@@ -672,7 +753,7 @@ class _Payable:
                 self.counts[line.candidate.name] -= 1
                 left += 1
                 continue
-            line = min(self.moving, key=lambda entry: float(entry.candidate.curve(entry.x)))
+            line = min(self.moving, key=lambda entry: entry.worth * float(entry.candidate.curve(entry.x)))
             left += self.counts.pop(line.candidate.name)
             line.x = line.spend = line.hours = 0.0
             self.moving.remove(line)
@@ -712,9 +793,23 @@ def _answer(
     started: float,
 ) -> Solution:
     choices = tuple(_choice(lines[c.name], problem) for c in problem.candidates)
+    organic, lost = problem.organic, 0.0
+    if problem.is_coupled:
+        _weigh(problem, lines)
+        credited = _credited(problem, lines)
+        organic, lost = float(credited.organic), float(credited.overlap)
+        choices = tuple(
+            replace(
+                choice,
+                response=float(r),
+                alone=float(r) if c.of_others else choice.alone,
+                marginal_response=choice.marginal_response and choice.marginal_response * lines[c.name].worth,
+            )
+            for c, choice, r in zip(problem.candidates, choices, credited.response, strict=True)
+        )
     spend, hours = math.fsum(c.spend for c in choices), math.fsum(c.hours for c in choices)
     response = math.fsum(c.response for c in choices)
-    objective = response - problem.money_worth * spend - problem.hours_worth * hours
+    objective = response + organic - problem.money_worth * spend - problem.hours_worth * hours
     upper = max(upper + abs(upper) * _ROUNDING, objective)
     reached = (upper - objective) / upper if upper > 0 else 0.0
     unspent = max(problem.budget - spend, 0.0)
@@ -744,6 +839,8 @@ def _answer(
         proved=reached <= gap * (1 + 1e-6) + 1e-9,
         nodes=nodes,
         seconds=perf_counter() - started,
+        organic=organic,
+        overlap=lost,
     )
 
 
@@ -766,7 +863,7 @@ def _choice(line: _Line, problem: Problem) -> Choice:
             limits.append("maximum")
     else:
         status = _why_not(c, problem)
-    return Choice(c.name, line.x, line.spend, line.hours, response, status, marginal, tuple(limits))
+    return Choice(c.name, line.x, line.spend, line.hours, response, status, marginal, tuple(limits), response)
 
 
 def _smallest_use(c: Candidate) -> float:
