@@ -270,8 +270,36 @@ insight = Table(
     Column("impact", Text),
     Column("confidence", Text),
     Column("applies_to", JSONB, nullable=False, server_default="{}"),
+    Column("direction", Text, comment="up or down; NULL: read from the words"),
+    Column("metric", Text, comment="registrations, show_up or other; NULL: read from the words"),
+    Column("is_removed", Boolean, nullable=False, server_default=text("false"), comment="reading the sheet keeps it"),
+    Column("change_id", Uuid, comment="rows of one command share it: undone together; NULL where only read"),
+    Column("changed_at", DateTime(timezone=True), comment="when that command ran"),
+    Column("previous", JSONB(none_as_null=True), comment="the row before that change; NULL where there was none"),
     _now(),
     PrimaryKeyConstraint("organisation", "insight_id"),
+    CheckConstraint("direction IN ('up', 'down')", name="direction"),
+    CheckConstraint("metric IN ('registrations', 'show_up', 'other')", name="metric"),
+)  # fmt: skip
+
+insight_verdict = Table(
+    "insight_verdict", metadata,
+    Column("organisation", Text, nullable=False),
+    Column("insight_id", Text, nullable=False),
+    Column("as_of", Date, nullable=False, comment="only events before this day were looked at"),
+    Column("verdict", Text, nullable=False),
+    Column("reason", Text, nullable=False, comment="why, in a word: confirmed, opposite, too_few_events, …"),
+    Column("effect", Double, comment="multiplier where it applies, against elsewhere; NULL where not measured"),
+    Column("low", Double, comment="95 % interval of the effect"),
+    Column("high", Double),
+    Column("p_value", Double, comment="of no effect, two-sided"),
+    Column("q_value", Double, comment="the same, for all insights checked at once (Benjamini-Hochberg)"),
+    Column("events_with", Integer, nullable=False),
+    Column("events_without", Integer, nullable=False),
+    Column("checked", Integer, nullable=False, comment="insights that were measured in the same run"),
+    Column("computed_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("organisation", "insight_id", "as_of"),
+    CheckConstraint("verdict IN ('supported', 'contradicted', 'untested')", name="verdict"),
 )  # fmt: skip
 
 plan = Table(
