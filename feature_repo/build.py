@@ -6,7 +6,13 @@ A snapshot of day *t* uses
 * reach, clicks and spend by day, of days before *t* (``tactic_daily``), also of events still to come,
 * registrations by day, of days before *t* (``segment_daily``).
 
-Nothing dated *t* or later enters, whatever the warehouse holds by now.
+Nothing dated *t* or later enters, whatever the warehouse holds by now. What is dated after an event's own day is no
+outcome of it for any snapshot: registrations of on-demand viewers, spend of a campaign that was left running.
+
+The warehouse keeps the newest figures only. So that corrections made after *t* stay out of the snapshot of *t*, a
+snapshot that was computed is not computed from corrected figures again: as long as there are the same events, tactics
+and days before *t* (its *basis*) and the code is the same, its rows stay. History that is loaded later, or taken away,
+is another basis: the snapshot is computed anew. ``rebuild=True`` does that on demand, after a faulty import was mended.
 
 Shrinkage (Bühlmann and Straub, "Glaubwürdigkeit für Schadensätze", 1970; the empirical-Bayes estimator of credibility
 theory). For one rate and one snapshot, group *g* (a tactic) has the count ``y_g`` on the exposure ``e_g`` in the long
@@ -27,8 +33,11 @@ Written once per (organisation, snapshot): running again with the same facts cha
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -38,7 +47,7 @@ from feature_repo import names, schema
 from turnout import taxonomy
 from turnout.settings import Settings
 from turnout.tactics import load_catalogue
-from turnout.warehouse.engine import create_engine
+from turnout.warehouse.engine import create_engine, for_large_reads
 
 log = structlog.get_logger(__name__)
 
@@ -66,23 +75,50 @@ _SEGMENT_RATES = {
 }
 
 #: One row per past event × tactic with a known outcome; one per tactic, segment and day of attention; one per event.
+#: Outcomes are without what is dated after the event's day: some snapshots lie between the two.
 _FACTS = f"""
+CREATE TEMP TABLE daily ON COMMIT DROP AS
+SELECT event_id, tactic_id, segment_id, date, reach::float8 AS reach, clicks::float8 AS clicks,
+       spend_base::float8 AS spend
+FROM turnout.tactic_daily
+WHERE organisation = :organisation;
+
+CREATE TEMP TABLE late ON COMMIT DROP AS
+SELECT event_id, tactic_id, sum(registrations)::float8 AS registrations, sum(attended)::float8 AS attended,
+       sum(attendance_known)::float8 AS attendance_known
+FROM turnout.late_registration
+WHERE organisation = :organisation
+GROUP BY event_id, tactic_id;
+
 CREATE TEMP TABLE played ON COMMIT DROP AS
-SELECT event_id, tactic_id, segment_id, event_date AS date, registrations::float8 AS registrations,
-       spend_base::float8 AS spend, staff_hours::float8 AS hours, reach::float8 AS reach, clicks::float8 AS clicks
-FROM turnout.event_tactic
-WHERE organisation = :organisation AND event_date < :last_day;
+WITH late_daily AS (
+    SELECT d.event_id, d.tactic_id, sum(d.spend) AS spend, sum(d.reach) AS reach, sum(d.clicks) AS clicks
+    FROM daily d
+    JOIN turnout.event e ON e.organisation = :organisation AND e.event_id = d.event_id
+    WHERE d.date > e.event_date
+    GROUP BY 1, 2
+)
+SELECT t.event_id, t.tactic_id, t.segment_id, t.event_date AS date,
+       CASE WHEN t.registrations_basis = 'registration_system'
+            THEN greatest(t.registrations::float8 - coalesce(late.registrations, 0), 0)
+            ELSE t.registrations::float8 END AS registrations,
+       CASE WHEN t.spend_base IS NOT NULL AND t.spend_basis = 'platform_daily'
+            THEN greatest(t.spend_base::float8 - coalesce(late_daily.spend, 0), 0)
+            ELSE t.spend_base::float8 END AS spend,
+       t.staff_hours::float8 AS hours,
+       CASE WHEN late_daily.reach > 0 THEN greatest(t.reach::float8 - late_daily.reach, 0)
+            ELSE t.reach::float8 END AS reach,
+       CASE WHEN late_daily.clicks > 0 THEN greatest(t.clicks::float8 - late_daily.clicks, 0)
+            ELSE t.clicks::float8 END AS clicks
+FROM turnout.event_tactic t
+LEFT JOIN late ON late.event_id = t.event_id AND late.tactic_id = t.tactic_id
+LEFT JOIN late_daily ON late_daily.event_id = t.event_id AND late_daily.tactic_id = t.tactic_id
+WHERE t.organisation = :organisation AND t.event_date < :last_day;
 
 CREATE TEMP TABLE attention ON COMMIT DROP AS
-WITH daily AS (
-    SELECT event_id, tactic_id, segment_id, date, reach::float8 AS reach, clicks::float8 AS clicks,
-           spend_base::float8 AS spend
-    FROM turnout.tactic_daily
-    WHERE organisation = :organisation AND date < :last_day
-)
 SELECT tactic_id, segment_id, date, sum(reach) AS reach, sum(clicks) AS clicks, sum(spend) AS spend
 FROM (
-    SELECT tactic_id, segment_id, date, reach, clicks, spend FROM daily
+    SELECT tactic_id, segment_id, date, reach, clicks, spend FROM daily WHERE date < :last_day
     UNION ALL
     SELECT tactic_id, segment_id, date, reach, clicks, spend FROM played
     WHERE NOT EXISTS (SELECT FROM daily WHERE daily.event_id = played.event_id AND daily.tactic_id = played.tactic_id)
@@ -93,10 +129,27 @@ GROUP BY tactic_id, segment_id, date;
 DELETE FROM played WHERE registrations IS NULL;
 
 CREATE TEMP TABLE held ON COMMIT DROP AS
-SELECT segment_id, event_date AS date, registrations::float8 AS registrations,
-       organic_registrations::float8 AS organic, show_up_rate::float8 AS show_up_rate
-FROM turnout.event_summary
-WHERE organisation = :organisation AND event_date < :last_day AND registrations IS NOT NULL;
+WITH late_event AS (
+    SELECT event_id, sum(registrations) AS registrations,
+           coalesce(sum(registrations) FILTER (WHERE tactic_id IS NULL), 0) AS organic, sum(attended) AS attended,
+           sum(attendance_known) AS attendance_known
+    FROM late GROUP BY event_id
+), figure AS (
+    SELECT s.event_id, s.segment_id, s.event_date AS date, s.registrations::float8 AS registrations,
+           s.organic_registrations::float8 AS organic, s.show_up_rate::float8 AS show_up_rate,
+           s.attendees::float8 AS attendees, late_event.registrations AS late, late_event.organic AS late_organic,
+           late_event.attended AS late_attended, late_event.attendance_known AS late_known
+    FROM turnout.event_summary s
+    LEFT JOIN late_event ON late_event.event_id = s.event_id AND s.registrations_basis = 'registration_system'
+    WHERE s.organisation = :organisation AND s.event_date < :last_day AND s.registrations IS NOT NULL
+)
+SELECT event_id, segment_id, date, greatest(registrations - coalesce(late, 0), 0) AS registrations,
+       greatest(organic - coalesce(late_organic, 0), 0) AS organic,
+       CASE WHEN late_known > 0 AND show_up_rate > 0  -- attendees / rate is of how many attendance is known
+            THEN least(greatest((attendees - late_attended)
+                 / nullif(attendees / show_up_rate - late_known, 0), 0), 1)
+            ELSE show_up_rate END AS show_up_rate
+FROM figure;
 
 CREATE TEMP TABLE registered ON COMMIT DROP AS
 SELECT segment_id, date, registrations::float8 AS registrations
@@ -121,13 +174,15 @@ ANALYZE registered
 """
 
 
-def refresh(settings: Settings, as_of: date, since: date | None = None) -> dict[str, int]:
+def refresh(settings: Settings, as_of: date, since: date | None = None, *, rebuild: bool = False) -> dict[str, int]:
     """Compute the snapshot of ``as_of``, and with ``since`` also every Monday's from then on.
 
     Args:
         settings: as yielded by :func:`turnout.runtime.services`; its organisation is computed.
         as_of: the day a plan is made: facts of the days before it count.
         since: first day of history to (re)build.
+        rebuild: compute past snapshots from today's figures even where only figures have changed, corrections and all:
+            after a faulty import was mended. What was served stays in any case.
 
     Returns:
         Rows per feature table, and the number of ``snapshots``.
@@ -141,15 +196,23 @@ def refresh(settings: Settings, as_of: date, since: date | None = None) -> dict[
     try:
         with engine.begin() as connection:
             schema.create_tables(connection)
+            for_large_reads(connection)
             connection.execute(
                 text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"),
                 {"key": f"turnout:features:{settings.organisation}"},
             )
             _read_facts(connection, settings, days)
+            _find_kept(connection, settings.organisation, today, rebuild=rebuild)
             _compute(connection)
+            corrected = _corrected(connection, settings.organisation)
             counts = {
                 table.name: _write(connection, table, settings.organisation, today) for table in schema.SNAPSHOT_TABLES
             }
+            _store_basis(connection, settings.organisation)
+        if corrected:
+            log.info(
+                "features_kept", snapshots=corrected, reason="figures were corrected later; rebuild=True takes them"
+            )
         if since is not None:
             _analyze(settings)
     finally:
@@ -199,6 +262,81 @@ def _read_facts(connection: Connection, settings: Settings, days: list[date]) ->
             "tactics": [tactic.id for tactic in load_catalogue().tactics],
             "segments": list(taxonomy.categories.ids),
         },
+    )
+
+
+@lru_cache(maxsize=1)
+def _recipe() -> str:
+    """Changes with the code that makes snapshots out of facts."""
+    folder = Path(__file__).parent
+    return hashlib.sha256(b"".join((folder / name).read_bytes() for name in ("build.py", "names.py"))).hexdigest()[:16]
+
+
+def _find_kept(connection: Connection, organisation: str, today: datetime, *, rebuild: bool) -> None:
+    """``basis``: what each snapshot is computed of now, and whether the one stored was computed of the same.
+
+    The basis is a sum of hashes over the keys of the facts before the snapshot's day, summed up by day first: years of
+    facts are not joined with every snapshot.
+    """
+    keys = " UNION ALL ".join(
+        f"SELECT date, {reach} AS reach,"
+        f" hashtextextended(concat_ws('/', '{table}', {', '.join(columns)}), 0)::numeric AS hash FROM {table}"
+        for table, columns, reach in (
+            ("played", ("event_id", "tactic_id"), MOST_HISTORY.days * 10),
+            ("held", ("event_id",), MOST_HISTORY.days * 10),
+            # of these, older rows were read or not depending on where the history began
+            ("attention", ("tactic_id", "segment_id", "date"), _LONG),
+            ("registered", ("segment_id", "date"), 90),
+        )
+    )
+    _run(
+        connection,
+        f"""
+        CREATE TEMP TABLE basis ON COMMIT DROP AS
+        WITH daily_keys AS (
+            SELECT date, reach, sum(hash) AS hash, count(*) AS facts FROM ({keys}) AS k GROUP BY date, reach
+        ), now AS (
+            SELECT s.at, concat_ws('/', CAST(:recipe AS text), coalesce(sum(facts), 0), coalesce(sum(hash), 0)) AS basis
+            FROM snapshot s
+            LEFT JOIN daily_keys k ON k.date < s.day AND k.date >= s.day - k.reach
+            GROUP BY s.at
+        )
+        SELECT now.at, now.basis,
+               NOT CAST(:rebuild AS boolean) AND now.at <> :today AND coalesce(b.basis = now.basis, false) AS is_kept
+        FROM now
+        LEFT JOIN {schema.SCHEMA}.snapshot_basis b ON b.organisation = :organisation AND b.event_timestamp = now.at
+        """,
+        {"organisation": organisation, "today": today, "recipe": _recipe(), "rebuild": rebuild},
+    )
+
+
+def _store_basis(connection: Connection, organisation: str) -> None:
+    connection.execute(
+        text(
+            f"INSERT INTO {schema.SCHEMA}.snapshot_basis SELECT :organisation, at, basis FROM basis"
+            " ON CONFLICT (organisation, event_timestamp) DO UPDATE SET basis = excluded.basis"
+        ),
+        {"organisation": organisation},
+    )
+
+
+def _corrected(connection: Connection, organisation: str) -> int:
+    """How many snapshots that are kept would be different with today's figures."""
+    features = names.FEATURES_BY_VIEW[names.TACTIC_VIEW]
+    return int(
+        connection.scalar(
+            text(f"""
+            SELECT count(DISTINCT new.event_timestamp)
+            FROM new_{names.TACTIC_VIEW} new
+            JOIN basis ON basis.at = new.event_timestamp AND basis.is_kept
+            JOIN {schema.SCHEMA}.{names.TACTIC_VIEW} old ON old.organisation = :organisation
+             AND old.tactic_id = new.tactic_id AND old.event_timestamp = new.event_timestamp
+             AND old.created_timestamp = old.event_timestamp AND NOT old.is_live
+            WHERE {_row("old", features)} IS DISTINCT FROM {_row("new", features)}
+            """),
+            {"organisation": organisation},
+        )
+        or 0
     )
 
 
@@ -526,8 +664,9 @@ def _segment_table(connection: Connection) -> None:
 def _write(connection: Connection, table: Table, organisation: str, today: datetime) -> int:
     """Store the computed snapshots of one view; returns the rows that the snapshots have.
 
-    A snapshot rebuilt from history replaces what was there. A live one (taken on its own day) is what was served: from
-    the next day on it stays, and rows that would be different now get a second version, stamped with this moment.
+    A snapshot rebuilt from history replaces what was there, unless that was made of the same facts
+    (:func:`_find_kept`). A live one (taken on its own day) is what was served: from the next day on it stays, and rows
+    that would be different now get a second version, stamped with this moment.
     """
     keys = [key for key in names.KEYS_BY_VIEW[table.name] if key != names.ORGANISATION]
     features = names.FEATURES_BY_VIEW[table.name]
@@ -537,7 +676,8 @@ def _write(connection: Connection, table: Table, organisation: str, today: datet
     of_snapshot = "old.organisation = :organisation AND old.event_timestamp IN (SELECT at FROM snapshot)"
     values = {"organisation": organisation, "today": today}
     for delete in (
-        f"DELETE FROM {target} old WHERE {of_snapshot} AND (NOT old.is_live OR old.event_timestamp = :today)",
+        f"DELETE FROM {target} old WHERE {of_snapshot} AND (NOT old.is_live OR old.event_timestamp = :today)"
+        " AND old.event_timestamp NOT IN (SELECT at FROM basis WHERE is_kept)",
         # of a live snapshot: versions between what was served and now are of no more use
         f"""
         DELETE FROM {target} old USING {new} new
@@ -554,9 +694,10 @@ def _write(connection: Connection, table: Table, organisation: str, today: datet
                {", ".join(f"new.{column}" for column in [*keys, *features])}
         FROM {new} new
         LEFT JOIN (
-            SELECT DISTINCT old.event_timestamp AS at FROM {target} old WHERE {of_snapshot}
+            SELECT old.event_timestamp AS at, bool_or(old.is_live) AS is_live
+            FROM {target} old WHERE {of_snapshot} GROUP BY 1
         ) AS taken ON taken.at = new.event_timestamp
-        WHERE NOT EXISTS (
+        WHERE taken.is_live IS NOT FALSE AND NOT EXISTS (
             SELECT FROM {target} old
             WHERE old.organisation = :organisation AND {same_row}
               AND {_row("old", features)} IS NOT DISTINCT FROM {_row("new", features)}

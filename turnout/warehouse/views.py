@@ -10,6 +10,9 @@ hours, results). These rules decide between them; every consumer reads the views
     the name says that it is the same campaign. Of overlapping periods of one campaign the longest counts; of equally
     long ones the one fetched last. The claim is what the platform calls a registration, else its leads, else its
     conversions.
+``ad_daily``
+    The same added up by campaign and day, or period: what everything that needs no single ad reads. The table of ads
+    is by far the largest, so its rows are added up where they lie, month by month, before anything is joined to them.
 ``mail_counted``
     Rows of ``email_performance`` that count. Categories overlap, so per event, tactic and account only the category
     with the most deliveries counts.
@@ -50,6 +53,9 @@ hours, results). These rules decide between them; every consumer reads the views
 ``event_summary``
     One row per event: registrations, how many of them the tactics brought, the rest (organic and unknown origin),
     attendees and show-up rate.
+``late_registration``
+    Confirmed registrations dated after the day of their event, by tactic and day: on-demand viewers, or a wrong date.
+    They are in the event's totals; whoever asks for figures as of an earlier day takes them out again.
 ``segment_daily``
     Confirmed registrations per segment and day, with a row for every day from the segment's first registration to the
     organisation's last: a day without rows in between is a true zero.
@@ -72,12 +78,17 @@ ORIGIN_KNOWN_SHARE = 0.5
 #: Campaigns of reports that state no id have a key made of their name; see ``ingestion.ads.campaign_key``.
 _KEY_OF_NAME = "cmp_"
 
-_AD_COUNTED = f"""
+#: Whether a row covers more than its day. Daily rows are asked for as those of which this is not so: the planner takes
+#: that for most of them, and ``period_end = date`` for next to none; the few others have an index of their own.
+_IS_PERIOD = "period_end > date"
+
+#: The periods that count, in the CTE ``counted``.
+_COUNTED_PERIODS = f"""
 WITH period AS (
     SELECT organisation, source, account, campaign_id, starts_with(campaign_id, '{_KEY_OF_NAME}') AS is_of_name,
            max(campaign_name) AS campaign_name, date, period_end, max(fetched_at) AS fetched_at
     FROM {SCHEMA}.ad_performance
-    WHERE period_end > date
+    WHERE {_IS_PERIOD}
     GROUP BY organisation, source, account, campaign_id, date, period_end
 ), without_days AS (
     SELECT * FROM period p
@@ -106,22 +117,48 @@ WITH period AS (
           AND (o.period_end - o.date, o.fetched_at, o.date, p.is_of_name)
             > (p.period_end - p.date, p.fetched_at, p.date, o.is_of_name)
     )
-), ad AS (
+)"""
+
+_CLAIM = "coalesce(registrations, nullif(leads, 0), conversions, leads)"
+
+_AD_COUNTED = f"""
+{_COUNTED_PERIODS}, ad AS (
     SELECT organisation, source, account, campaign_id, date, period_end, impressions, clicks, spend_base,
-           coalesce(registrations, nullif(leads, 0), conversions, leads) AS registrations_claimed,
-           registrations, leads, conversions, spend, currency
+           {_CLAIM} AS registrations_claimed, registrations, leads, conversions, spend, currency
     FROM {SCHEMA}.ad_performance
-    WHERE period_end = date
+    WHERE NOT {_IS_PERIOD}
     UNION ALL
-    SELECT a.organisation, a.source, a.account, a.campaign_id, a.date, a.period_end, a.impressions, a.clicks,
-           a.spend_base, coalesce(a.registrations, nullif(a.leads, 0), a.conversions, a.leads),
-           a.registrations, a.leads, a.conversions, a.spend, a.currency
-    FROM {SCHEMA}.ad_performance a
+    SELECT organisation, source, account, campaign_id, date, period_end, impressions, clicks, spend_base,
+           {_CLAIM}, registrations, leads, conversions, spend, currency
+    FROM {SCHEMA}.ad_performance
     JOIN counted USING (organisation, source, account, campaign_id, date, period_end)
+    WHERE {_IS_PERIOD}
 )
 SELECT ad.organisation, ad.source, ad.account, ad.campaign_id, c.tactic_id, c.event_id, ad.date, ad.period_end,
        ad.impressions, ad.clicks, ad.spend_base, ad.registrations_claimed,
        ad.registrations, ad.leads, ad.conversions, ad.spend, ad.currency
+FROM ad
+LEFT JOIN {SCHEMA}.campaign c USING (organisation, source, account, campaign_id)
+"""
+
+_SUMS = f"""sum(impressions) AS impressions, sum(clicks) AS clicks, sum(spend_base) AS spend_base,
+           sum({_CLAIM}) AS registrations_claimed"""
+
+_AD_DAILY = f"""
+{_COUNTED_PERIODS}, ad AS (
+    SELECT organisation, source, account, campaign_id, date, date AS period_end, {_SUMS}
+    FROM {SCHEMA}.ad_performance
+    WHERE NOT {_IS_PERIOD}
+    GROUP BY organisation, source, account, campaign_id, date
+    UNION ALL
+    SELECT organisation, source, account, campaign_id, date, period_end, {_SUMS}
+    FROM {SCHEMA}.ad_performance
+    JOIN counted USING (organisation, source, account, campaign_id, date, period_end)
+    WHERE {_IS_PERIOD}
+    GROUP BY organisation, source, account, campaign_id, date, period_end
+)
+SELECT ad.organisation, ad.source, ad.account, ad.campaign_id, c.tactic_id, c.event_id, ad.date, ad.period_end,
+       ad.impressions, ad.clicks, ad.spend_base, ad.registrations_claimed
 FROM ad
 LEFT JOIN {SCHEMA}.campaign c USING (organisation, source, account, campaign_id)
 """
@@ -194,7 +231,7 @@ WHERE p.source = 'sendgrid'
 _TACTIC_DAILY = f"""
 WITH fact AS (
     SELECT organisation, tactic_id, event_id, date, impressions AS reach, clicks, spend_base
-    FROM {SCHEMA}.ad_counted
+    FROM {SCHEMA}.ad_daily
     WHERE tactic_id IS NOT NULL AND period_end = date
     UNION ALL
     SELECT organisation, tactic_id, event_id, date, delivered, clicks, NULL
@@ -295,7 +332,7 @@ WITH said AS ({
     _said(
         (
             "tactic_id",
-            f"{SCHEMA}.ad_counted WHERE event_id IS NOT NULL AND tactic_id IS NOT NULL"
+            f"{SCHEMA}.ad_daily WHERE event_id IS NOT NULL AND tactic_id IS NOT NULL"
             " GROUP BY organisation, event_id, tactic_id",
             {
                 "ads_spend": "sum(spend_base)",
@@ -586,9 +623,20 @@ CROSS JOIN LATERAL generate_series(s.first_date::timestamp, s.last_date::timesta
 LEFT JOIN fact f ON f.organisation = s.organisation AND f.segment_id = s.segment_id AND f.date = day::date
 """
 
+_LATE_REGISTRATION = f"""
+SELECT r.organisation, r.event_id, r.tactic_id, r.date, sum(r.quantity) AS registrations,
+       coalesce(sum(r.quantity) FILTER (WHERE r.attended), 0) AS attended,
+       coalesce(sum(r.quantity) FILTER (WHERE r.attended IS NOT NULL), 0) AS attendance_known
+FROM {SCHEMA}.registration r
+JOIN {SCHEMA}.event e ON e.organisation = r.organisation AND e.event_id = r.event_id
+WHERE r.status = 'confirmed' AND r.date > e.event_date
+GROUP BY r.organisation, r.event_id, r.tactic_id, r.date
+"""
+
 #: The views by name, in the order they build upon one another.
 VIEWS: dict[str, str] = {
     "ad_counted": _AD_COUNTED,
+    "ad_daily": _AD_DAILY,
     "mail_counted": _MAIL_COUNTED,
     "mail_event_daily": _MAIL_EVENT_DAILY,
     "mail_opens": _MAIL_OPENS,
@@ -598,6 +646,7 @@ VIEWS: dict[str, str] = {
     "claim_reconciliation": _CLAIM_RECONCILIATION,
     "account_overlap": _ACCOUNT_OVERLAP,
     "segment_daily": _SEGMENT_DAILY,
+    "late_registration": _LATE_REGISTRATION,
 }
 
 
