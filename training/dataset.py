@@ -1,6 +1,7 @@
 """Training rows: one per event and tactic that was used, as known when the event was planned.
 
-The label is what the event's day showed (view ``event_tactic``); everything else is dated :data:`PLANNING_DAYS` before
+The label is what the event's day showed (view ``event_tactic``; what is dated after that day is left out,
+:mod:`training.point_in_time`); everything else is dated :data:`PLANNING_DAYS` before
 the event. Only events whose day is over are read (``event_date < until``), features come point-in-time from the feature
 store, and the demand index from the forecasts made by then. So a model never sees what a planner could not have known.
 
@@ -31,7 +32,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, text
 
 from feature_repo import names
-from training import experiments
+from training import experiments, point_in_time
 from turnout import taxonomy
 from turnout.brief import Brief
 from turnout.curves import CappedLinear, Curve, Step
@@ -43,7 +44,7 @@ from turnout.scoring.published import kind_of
 from turnout.settings import Settings
 from turnout.tactics import Tactic, load_catalogue
 from turnout.tactics.priors import PriorCurve, prior_curve
-from turnout.warehouse.engine import create_engine
+from turnout.warehouse.engine import create_engine, for_large_reads
 
 log = structlog.get_logger(__name__)
 
@@ -68,7 +69,7 @@ _EVENTS = """
 SELECT s.event_id, s.event_date, s.segment_id, s.format, s.price_base, s.registrations, s.organic_registrations,
        s.attendees, s.show_up_rate, s.first_registration, s.is_simulated,
        e.name, e.target_registrations, e.industries, e.job_titles, e.company_sizes, e.account, e.theme,
-       e.registration_opens
+       e.registration_opens, s.registrations_basis
 FROM turnout.event_summary s
 JOIN turnout.event e ON e.organisation = s.organisation AND e.event_id = s.event_id
 WHERE s.organisation = :organisation AND s.event_date < :until
@@ -76,23 +77,29 @@ ORDER BY s.event_date, s.event_id
 """
 _TACTICS = """
 WITH begun AS (
-    SELECT event_id, tactic_id, min(date) AS first_date
-    FROM turnout.tactic_daily
-    WHERE organisation = :organisation AND event_id IS NOT NULL AND (reach > 0 OR spend_base > 0)
-    GROUP BY event_id, tactic_id
+    -- a campaign that was left running: what it spent after the event's day bought none of its registrations
+    SELECT d.event_id, d.tactic_id, min(d.date) FILTER (WHERE d.date <= e.event_date) AS first_date,
+           sum(d.spend_base) FILTER (WHERE d.date > e.event_date) AS late_spend
+    FROM turnout.tactic_daily d
+    JOIN turnout.event e ON e.organisation = d.organisation AND e.event_id = d.event_id
+    WHERE d.organisation = :organisation AND (d.reach > 0 OR d.spend_base > 0)
+    GROUP BY d.event_id, d.tactic_id
 )
-SELECT t.event_id, t.tactic_id, t.spend_base, t.staff_hours, t.registrations, t.registrations_basis, t.spend_basis,
-       t.reach, t.event_date - b.first_date AS run_days
+SELECT t.event_id, t.tactic_id,
+       CASE WHEN t.spend_basis = 'platform_daily' THEN greatest(t.spend_base - coalesce(b.late_spend, 0), 0)
+            ELSE t.spend_base END AS spend_base,
+       t.staff_hours, t.registrations, t.registrations_basis, t.spend_basis, t.reach,
+       t.event_date - b.first_date AS run_days
 FROM turnout.event_tactic t
 LEFT JOIN begun b ON b.event_id = t.event_id AND b.tactic_id = t.tactic_id
 WHERE t.organisation = :organisation AND t.event_date < :until AND t.registrations IS NOT NULL
 ORDER BY t.event_date, t.event_id, t.tactic_id
 """
 _DAILY = """
-SELECT r.event_id, greatest(e.event_date - r.date, 0) AS days_before, sum(r.quantity) AS registrations
+SELECT r.event_id, e.event_date - r.date AS days_before, sum(r.quantity) AS registrations
 FROM turnout.registration r
 JOIN turnout.event e ON e.organisation = r.organisation AND e.event_id = r.event_id
-WHERE r.organisation = :organisation AND r.status = 'confirmed' AND e.event_date < :until AND r.date < :until
+WHERE r.organisation = :organisation AND r.status = 'confirmed' AND e.event_date < :until AND r.date <= e.event_date
 GROUP BY 1, 2
 ORDER BY 1, 2
 """
@@ -199,6 +206,7 @@ def build(settings: Settings, until: date, *, engine: Engine | None = None) -> D
     rates = Rates.of(settings)
     tests = experiments.observations(settings, until, engine=engine)
     dataset = replace(assemble(history, rates), lifts=experiments.with_benchmark(tests, rates))
+    point_in_time.check_rows(dataset)
     return with_features(settings, replace(dataset, country=settings.country))
 
 
@@ -207,10 +215,12 @@ def load_history(settings: Settings, until: date, *, engine: Engine | None = Non
     own = engine or create_engine(settings, pool_size=1)
     try:
         with own.connect() as connection:
+            for_large_reads(connection)
             bound = {"organisation": settings.organisation, "until": until}
             events = _read(connection, _EVENTS, bound).set_index("event_id")
             tactics = _read(connection, _TACTICS, bound)
             daily = _read(connection, _DAILY, bound)
+            events, tactics = point_in_time.without_late(events, tactics, _read(connection, point_in_time.LATE, bound))
     finally:
         if engine is None:
             own.dispose()
@@ -231,7 +241,7 @@ def prepared(events: pd.DataFrame, tactics: pd.DataFrame, daily: pd.DataFrame, u
     if "registration_opens" in events:
         opens = pd.to_datetime(events["registration_opens"])
         events["opens_days"] = (events["event_date"] - opens) / pd.Timedelta(days=1)
-    events = events.drop(columns="registration_opens", errors="ignore")
+    events = events.drop(columns=["registration_opens", "registrations_basis"], errors="ignore")
     tactics = tactics[tactics["event_id"].isin(events.index)].copy()
     if "run_days" not in tactics:
         tactics["run_days"] = np.nan
@@ -451,6 +461,8 @@ def with_features(settings: Settings, dataset: Dataset) -> Dataset:
         log.warning("features_missing", reason=str(error))
         unknown = rows.assign(**{name: np.full(len(rows), np.nan) for name in names.RESPONSE_FEATURES})
         return replace(dataset, rows=unknown, notes=(*dataset.notes, "the feature store holds no features yet"))
+    point_in_time.check(settings, response, names.RESPONSE_SERVICE)
+    point_in_time.check(settings, demand, names.DEMAND_SERVICE)
     index = demand["demand_index"].to_numpy(dtype=np.float64)
     index = np.where(np.isfinite(index) & (index > 0), index, 1.0)
     rows = response[[*rows.columns, *names.RESPONSE_FEATURES]].copy()
