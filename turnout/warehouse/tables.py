@@ -155,6 +155,10 @@ ad_performance = Table(
     PrimaryKeyConstraint("organisation", "source", "account", "date", "line"),
     CheckConstraint("period_end >= date", name="period"),
     Index(None, "campaign_id", "date"),
+    Index(
+        "ix_ad_performance_period", "organisation", "source", "account", "campaign_id", "date",
+        postgresql_where=text("period_end > date"),
+    ),
     postgresql_partition_by="RANGE (date)",
 )  # fmt: skip
 
