@@ -111,33 +111,41 @@ def daily_series(
     origin = event_days.min() - np.timedelta64(120, "D")
     length = int((event_days.max() - origin).astype(int)) + 1
     exposure, actual = np.zeros(length), np.zeros(length)
-    daily = history.daily[history.daily["event_id"].isin(events.index)]
-    counted = {str(key): group for key, group in daily.groupby("event_id", sort=False)}
+    at = (event_days - origin).astype(np.int64)
+    expected = totals.reindex(events.index).to_numpy(dtype=np.float64)
+    came = events["registrations"].to_numpy(dtype=np.float64)
+    kinds = events["kind"].to_numpy()
     paces = {kind: (pacing.get(kind) or published_pacing(kind)).daily() for kind in events["kind"].unique()}
-    for event_id, day, kind, registrations, total in zip(
-        events.index,
-        event_days,
-        events["kind"],
-        events["registrations"],
-        totals.reindex(events.index),
-        strict=True,
-    ):
-        at = int((day - origin).astype(int))
-        pace = paces[kind][: at + 1]
-        exposure[at - len(pace) + 1 : at + 1] += total * pace[::-1]
-        group = counted.get(str(event_id))
-        if group is None:
-            actual[at - len(pace) + 1 : at + 1] += registrations * pace[::-1]
-            continue
-        before = group["days_before"].to_numpy(dtype=np.int64)
-        # what came before the pacing curve begins belongs to its first day
-        np.add.at(actual, np.maximum(at - np.minimum(before, len(pace) - 1), 0), group["registrations"].to_numpy())
+    place = events.index.get_indexer(pd.Index(history.daily["event_id"]))
+    counted = place >= 0
+    place = place[counted]
+    has_days = np.zeros(len(events), dtype=np.bool_)
+    has_days[place] = True
+    for kind, pace in paces.items():
+        own = kinds == kind
+        exposure += _run_up(at[own], expected[own], pace, length)
+        spread = own & ~has_days
+        actual += _run_up(at[spread], came[spread], pace, length)
+    before = history.daily["days_before"].to_numpy(dtype=np.int64)[counted]
+    # what came before the pacing curve begins belongs to its first day
+    longest = np.array([len(paces[kind]) for kind in kinds], dtype=np.int64) - 1
+    day = np.maximum(at[place] - np.minimum(before, longest[place]), 0)
+    actual += np.bincount(
+        day, weights=history.daily["registrations"].to_numpy(dtype=np.float64)[counted], minlength=length
+    )
     is_open = exposure > 0
     is_open &= exposure >= _THIN_DAY * float(np.median(exposure[is_open]))
     days = (origin + np.arange(length))[is_open]
     ratio = np.clip(actual[is_open] / exposure[is_open], 0.0, _RATIO_LIMIT)
     recent = slice(-_LONGEST_HISTORY, None)
     return DailySeries(days[recent], ratio[recent], exposure[is_open][recent], len(events))
+
+
+def _run_up(at: NDArray[np.int64], amount: Floats, pace: Floats, length: int) -> Floats:
+    """``amount`` of each event spread over the days up to the event's, by ``pace`` (share by days before the event)."""
+    on_the_day = np.bincount(at, weights=amount, minlength=length)
+    # backwards in time the run-up follows the event, so it is a plain convolution
+    return np.asarray(np.convolve(on_the_day[::-1], pace)[:length][::-1])
 
 
 def forecast_index(
