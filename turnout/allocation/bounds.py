@@ -122,21 +122,23 @@ class Builder:
         return len(self.owner) - 1
 
 
-def limits(c: Candidate, budget: float, hours: float, unit: float | None) -> tuple[float, float] | None:
+def limits(
+    c: Candidate, budget: float, hours: float, unit: float | None, *, keep: bool = False
+) -> tuple[float, float] | None:
     """The smallest and largest x > 0 that is worth looking at; ``None`` where not even the smallest can be had.
 
     Ends are moved to what is payable: whole units of the candidate, else of money (steps have prices of their own,
-    which are rounded up).
+    which are rounded up). ``keep``: money is to be spent even where it brings nothing.
     """
     within = 1 + TOLERANCE
-    if c.fixed_cost > budget * within or c.fixed_hours > hours * within or c.curve.saturated == 0:
+    if c.fixed_cost > budget * within or c.fixed_hours > hours * within or (c.curve.saturated == 0 and not keep):
         return None
     lo, most = c.minimum, c.maximum
     if c.cost > 0:
         most = min(most, (budget - c.fixed_cost) / c.cost)
     if c.hours > 0:
         most = min(most, (hours - c.fixed_hours) / c.hours)
-    enough = _enough(c, most)
+    enough = most if keep and math.isfinite(most) else _enough(c, most)
     if c.unit is not None:
         step, offset = c.unit, 0.0
     elif unit is not None and c.cost > 0 and lo != c.maximum and not isinstance(c.curve, Step):
@@ -163,36 +165,49 @@ def _enough(c: Candidate, most: float) -> float:
     return enough
 
 
-def cut_into_pieces(build: Builder, owner: int, c: Candidate, budget: float, hours: float, unit: float | None) -> None:
-    """Add the pieces of one free candidate: what it may do within its own limits and the whole budget."""
+def cut_into_pieces(
+    build: Builder,
+    owner: int,
+    c: Candidate,
+    budget: float,
+    hours: float,
+    unit: float | None,
+    *,
+    keep: bool = False,
+) -> None:
+    """Add the pieces of one free candidate: what it may do within its own limits and the whole budget.
+
+    ``keep`` leaves parts in that bring no more than a smaller x: some limit may ask for them.
+    """
     if unit is not None and c.cost == 0 and c.fixed_cost > 0:  # a price that is paid whole
         c = replace(c, fixed_cost=math.ceil(c.fixed_cost / unit - 1e-6) * unit)
     curve = c.curve
     nothing = float(curve(0.0))
-    ends = limits(c, budget, hours, unit)
-    if c.exclude or ends is None:
+    ends = limits(c, budget, hours, unit, keep=keep)
+    if c.is_out or ends is None:
         build.add_points(owner, c, [0.0], [nothing], unit)
         return
     lo, hi = ends[0], max(ends)
     if c.unit is not None and (hi - lo) / c.unit <= MOST_UNITS:
         first, last = round(lo / c.unit), round(hi / c.unit)
-        _add_record_points(build, owner, c, c.unit * np.arange(max(first, 1), last + 1, dtype=np.float64), unit)
+        xs = c.unit * np.arange(max(first, 1), last + 1, dtype=np.float64)
+        _add_record_points(build, owner, c, xs, unit, keep)
     elif isinstance(curve, Step):
         at = curve.knots()[0]
         reached = at[(at > lo) & (at <= hi * (1 + TOLERANCE))]
         xs = np.asarray([*([lo] if lo > 0 else []), *np.minimum(reached, hi).tolist()], dtype=np.float64)
-        _add_record_points(build, owner, c, xs, unit)
+        _add_record_points(build, owner, c, xs, unit, keep)
     elif lo == hi:
-        _add_record_points(build, owner, c, np.array([lo]), unit)
+        _add_record_points(build, owner, c, np.array([lo]), unit, keep)
     elif unit is not None and c.cost > 0 and budget / unit <= COARSE:
         first = math.ceil((c.fixed_cost + c.cost * lo) / unit - 1e-6)
         last = math.floor((c.fixed_cost + c.cost * hi) / unit + 1e-6)
         xs = (np.arange(first, last + 1, dtype=np.float64) * unit - c.fixed_cost) / c.cost
-        _add_record_points(build, owner, c, np.minimum(xs[xs > 0], hi), unit)
+        _add_record_points(build, owner, c, np.minimum(xs[xs > 0], hi), unit, keep)
     elif isinstance(curve, Hill | Logistic):
         _add_smooth_pieces(build, owner, c, curve, lo, hi, unit)
     else:
-        _add_runs(build, owner, c, lo, hi, unit)
+        _add_runs(build, owner, c, lo, hi, unit, keep)
 
 
 def _add_smooth_pieces(
@@ -211,11 +226,11 @@ def _add_smooth_pieces(
         build.add_smooth(owner, c, curve, bend, hi)
 
 
-def _add_record_points(build: Builder, owner: int, c: Candidate, xs: Floats, unit: float | None) -> None:
-    """Nothing, and every point that brings more than all smaller ones."""
+def _add_record_points(build: Builder, owner: int, c: Candidate, xs: Floats, unit: float | None, keep: bool) -> None:
+    """Nothing, and every point that brings more than all smaller ones; every point at all where they are kept."""
     nothing = float(c.curve(0.0))
     rs = np.asarray(c.curve(xs), dtype=np.float64)
-    record = rs > np.maximum.accumulate(np.concatenate(([nothing], rs)))[:-1]
+    record = keep | (rs > np.maximum.accumulate(np.concatenate(([nothing], rs)))[:-1])
     build.add_points(owner, c, [0.0, *xs[record].tolist()], [nothing, *rs[record].tolist()], unit)
 
 
@@ -236,14 +251,14 @@ def _knots_between(c: Candidate, lo: float, hi: float, unit: float | None) -> tu
     return inside.tolist(), np.asarray(c.curve(inside), dtype=np.float64).tolist()
 
 
-def _add_runs(build: Builder, owner: int, c: Candidate, lo: float, hi: float, unit: float | None) -> None:
+def _add_runs(build: Builder, owner: int, c: Candidate, lo: float, hi: float, unit: float | None, keep: bool) -> None:
     """Piecewise-linear curves: one piece per concave run of segments, without parts that bring no more than less x."""
     xs, rs = _knots_between(c, lo, hi, unit)
     nothing = float(c.curve(0.0))
     starts_free = lo == 0 and c.fixed_cost == 0 and c.fixed_hours == 0
     record = nothing
     runs: list[tuple[list[float], list[float]]] = []
-    if not starts_free and rs[0] > record:
+    if not starts_free and (rs[0] > record or keep):
         runs.append(([xs[0]], [rs[0]]))
         record = rs[0]
     last_slope = math.inf
@@ -251,11 +266,11 @@ def _add_runs(build: Builder, owner: int, c: Candidate, lo: float, hi: float, un
     if starts_free:
         runs.append(([0.0], [nothing]))
     for x1, x2, r1, r2 in zip(xs, xs[1:], rs, rs[1:], strict=False):
-        if r2 <= record:
+        if r2 <= record and not keep:
             connected = False
             continue
         slope = (r2 - r1) / (x2 - x1)
-        begin, value = (x1, r1) if r1 >= record else (x1 + (record - r1) / slope, record)
+        begin, value = (x1, r1) if r1 >= record or keep else (x1 + (record - r1) / slope, record)
         if not connected or slope > last_slope or begin > x1:
             runs.append(([begin], [value]))
         runs[-1][0].append(x2)

@@ -49,7 +49,7 @@ def log_outline(curve: Curve, most: float) -> Curve:
     knots = curve.knots()
     if knots is None:
         knots = _outline(curve, most if math.isfinite(most) else curve.saturated)
-    xs, ys = knots
+    xs, ys = _refined(*knots)
     out_x, out_y = [float(xs[0])], [math.log1p(float(ys[0]))]
     for x1, x2, y1, y2 in zip(xs[:-1], xs[1:], ys[:-1], ys[1:], strict=True):
         l1, l2 = math.log1p(float(y1)), math.log1p(float(y2))
@@ -68,6 +68,15 @@ def log_outline(curve: Curve, most: float) -> Curve:
     return Tabulated(tuple(out_x), tuple(out_y))
 
 
+def _refined(xs: Floats, ys: Floats) -> tuple[Floats, Floats]:
+    """Straight lines with further points where they rise or fall by more than a hundredth."""
+    parts = [(xs[:1], ys[:1])]
+    for x1, x2, y1, y2 in zip(xs[:-1], xs[1:], ys[:-1], ys[1:], strict=True):
+        steps = np.linspace(0.0, 1.0, 1 + max(1, min(math.ceil(abs(y2 - y1) / 0.01), 100)))[1:]
+        parts.append((x1 + (x2 - x1) * steps, y1 + (y2 - y1) * steps))
+    return np.concatenate([x for x, _ in parts]), np.concatenate([y for _, y in parts])
+
+
 def _outline(curve: Curve, most: float) -> tuple[Floats, Floats]:
     """Knots nowhere below a smooth curve: chords of its convex part, tangents of its concave one."""
     bend = min(curve.inflection, most)
@@ -78,11 +87,14 @@ def _outline(curve: Curve, most: float) -> tuple[Floats, Floats]:
         xs += grid.tolist()
         ys += np.asarray(curve(grid)).tolist()
     if most > bend:
-        grid = bend + (most - bend) * np.linspace(0.0, 1.0, _OUTLINE) ** 3
-        if bend == 0.0:
-            grid[0] = 1e-9 * most  # the slope at 0 may have no end
+        scale = min(bend if bend > 0 else getattr(curve, "half", most), most - bend)
+        reach = math.log1p((most - bend) / (0.2 * scale))
+        grid = bend + 0.2 * scale * np.expm1(reach * np.linspace(0.0, 1.0, 3 * _OUTLINE))
+        grid[-1] = most
+        if math.isinf(float(curve.slope(0.0))):
+            grid = np.concatenate((np.geomspace(1e-13 * most, grid[1], _OUTLINE), grid[2:]))
         at, slopes = np.asarray(curve(grid)), np.asarray(curve.slope(grid))
-        if bend == 0.0:
+        if grid[0] > bend:
             xs.append(float(grid[0]))
             ys.append(float(at[0]))
         for k in range(grid.size - 1):
@@ -438,10 +450,9 @@ class _Node:
 
 @dataclass(slots=True)
 class Locked:
-    """What is decided before the search: money, hours and responses of locked candidates."""
+    """What is decided before the search: money and responses of locked candidates, and which are used."""
 
     money: dict[str, float] = field(default_factory=dict)
-    hours: dict[str, float] = field(default_factory=dict)
     alone: dict[str, float] = field(default_factory=dict)
     used: frozenset[str] = frozenset()
 
@@ -451,9 +462,18 @@ class CoupledSearch:
     candidates bring at most are about 1."""
 
     def __init__(
-        self, candidates: Sequence[Candidate], problem: Problem, locked: Locked, budget: float, hours: float
+        self,
+        candidates: Sequence[Candidate],
+        problem: Problem,
+        locked: Locked,
+        budget: float,
+        hours: float,
+        *,
+        only_feasible: bool = False,
     ) -> None:
+        """``only_feasible``: responses are nothing; any portfolio will do."""
         self.candidates = list(candidates)
+        self.only_feasible = only_feasible
         self.problem = problem
         n = len(self.candidates)
         self.money_scale = budget if budget > 0 else 1.0
@@ -463,8 +483,10 @@ class CoupledSearch:
         self._together(locked, budget, hours)
         build = Builder()
         build.bend_pieces(sum(c.curve.inflection > 0 for c in self.inner))
+        kept = {m for g in problem.groups if g.money(problem.budget)[0] > 0 for m in g.members}
         for i, c in enumerate(self.inner):
-            cut_into_pieces(build, i, c, budget, hours, problem.unit)
+            keep = only_feasible or (c.name in kept and c.cost > 0)
+            cut_into_pieces(build, i, c, budget, hours, problem.unit, keep=keep)
         self.pieces = Pieces(build, self.money_scale, self.hours_scale, 1.0)
         p = self.pieces
         most = np.asarray(build.most).reshape(-1, 3)
@@ -485,6 +507,8 @@ class CoupledSearch:
             problem.money_worth * self.money_scale / self.response_scale,
             problem.hours_worth * self.hours_scale / self.response_scale,
         )
+        #: The most that a portfolio can cost, as the objective counts.
+        self.dearest = self.worths[0] * self.budget + (self.worths[1] * self.hours if self.worths[1] else 0.0)
         self.any_feeds = bool(self.together.feeds.any())
         self.most_alone = np.where(self.together.feeds, np.expm1(largest[:, 2]), largest[:, 2])
         self.best: Portfolio | None = None
@@ -494,6 +518,7 @@ class CoupledSearch:
         self.gap = 0.0
         self.stop_at = math.inf
         self.prices: Floats = np.zeros(len(self.resources))
+        self.root_point: Floats = np.empty(0)
         self.scale = Scale()
         self._families(n)
 
@@ -522,7 +547,7 @@ class CoupledSearch:
             organic += alone * (1.0 - float(row.sum()))
         reach = reach_matrix(finite, [weights(c) for c in self.candidates])
         feeds = np.array([c.of_others for c in self.candidates], dtype=bool)
-        ends = [limits(c, budget, hours, problem.unit) for c in self.candidates]
+        ends = [limits(c, budget, hours, problem.unit, keep=self.only_feasible) for c in self.candidates]
         most = organic + float(others.sum())
         for c, end in zip(self.candidates, ends, strict=True):
             if end is not None and not c.of_others:
@@ -534,7 +559,8 @@ class CoupledSearch:
         )  # fmt: skip
         self.inner = [
             replace(
-                c, curve=log_outline(c.curve, max(end) if end else 0.0) if c.of_others else c.curve.scaled(1 / scale)
+                self._counted(c, end),
+                curve=log_outline(c.curve, max(end) if end else 0.0) if c.of_others else c.curve.scaled(1 / scale),
             )
             for c, end in zip(self.candidates, ends, strict=True)
         ]
@@ -547,7 +573,30 @@ class CoupledSearch:
             found.append(Resource("budget", budget / self.money_scale, one, zero, zero))
         if largest[:, 1].sum() > hours / self.hours_scale * (1 + TOLERANCE) and hours > 0:
             found.append(Resource("hours", hours / self.hours_scale, zero, one, zero))
+        for g in self.problem.groups:
+            members = np.array([c.name in g.members for c in self.candidates], dtype=np.float64)
+            spent = math.fsum(locked.money.get(m, 0.0) for m in g.members)
+            least, most = g.money(self.problem.budget)
+            least, most = (least - spent) / self.money_scale, (most - spent) / self.money_scale
+            if most < float(members @ largest[:, 0]) or most < 0:
+                found.append(Resource(f"{g.name}.most", most, members, zero, zero))
+            if least > 0:
+                found.append(Resource(f"{g.name}.least", -least, -members, zero, zero))
+            used = len(locked.used & set(g.members))
+            if g.at_most is not None and g.at_most - used < members.sum():
+                found.append(Resource(f"{g.name}.at_most", g.at_most - used, zero, zero, members))
+            if g.at_least is not None and g.at_least > used:
+                found.append(Resource(f"{g.name}.at_least", used - g.at_least, zero, zero, -members))
         return found
+
+    def _counted(self, c: Candidate, end: tuple[float, float] | None) -> Candidate:
+        """The candidate with a smallest x that counts as used, where somebody counts."""
+        if c.minimum > 0 or c.unit is not None or end is None or isinstance(c.curve, Step):
+            return c
+        if not any(c.name in g.members for g in self.problem.groups if g.at_least or g.at_most is not None):
+            return c
+        unit = self.problem.unit
+        return replace(c, minimum=unit / c.cost if unit is not None and c.cost > 0 else 1e-6 * max(end))
 
     def _families(self, n: int) -> None:
         curves = [c.curve for c in self.inner]
@@ -589,8 +638,10 @@ class CoupledSearch:
     @property
     def cutoff(self) -> float:
         """A bound, as the search counts, at or below this is close enough."""
-        if self.best is None:
-            return -math.inf
+        if self.only_feasible:
+            return 0.0 if self.best is not None else -1e-7
+        if self.best is None:  # whatever is possible at all is worth more
+            return -60.0 if self.scale.is_log else -1.0 - self.dearest
         if self.scale.is_log:
             return math.log(self.best.total / (1.0 - self.gap)) if self.best.total > 0 else -math.inf
         return self.best.value / (1.0 - self.gap) if self.best.value > 0 else self.best.value
@@ -623,6 +674,7 @@ class CoupledSearch:
         fill = (t.others + np.where(t.feeds, 0.0, self.most_alone) @ t.reach) / t.size
         fresh_low, fresh_high = np.exp(-np.minimum(fill, 600.0)), np.exp(-np.minimum(t.others / t.size, 600.0))
         top = 64.0 * unit / np.maximum(np.abs(self.limit), 1e-3)
+        top[[r.name not in ("budget", "hours") for r in self.resources]] *= 64.0
         if scale.tilt > 0:
             fed = t.factor * float((1.0 + self.most_alone[t.feeds]).prod())
             floor = max(self.best.total / fed if self.best else 0.0, 1e-9 * at_most, 1e-300)
@@ -706,6 +758,8 @@ class CoupledSearch:
             if model is None or node.bound <= self.cutoff:
                 break
             if self._near_enough(node.bound - model.value, node.bound, precision) or perf_counter() > self.stop_at:
+                break
+            if node.ranges and model.value > self.cutoff:  # no prices decide it
                 break
             best = pool.points[:, int(np.argmin(node.value))]
             level, fresh = self._level(self._rows_at(node, model.columns), model.columns, model.weights)
@@ -927,10 +981,10 @@ class CoupledSearch:
             self._consider(first, column)
 
     def _keep_prices(self) -> None:
-        """What one more unit of each resource would bring, by the best bound."""
-        k = int(np.argmin(self.pool.total))
-        unit = self.best.total if self.scale.is_log and self.best is not None else 1.0
-        self.prices = self.pool.points[: len(self.resources), k] * unit
+        """What one more unit of each resource would bring: the prices of the whole problem's bound."""
+        if self.root_point.size:
+            unit = self.best.total if self.scale.is_log and self.best is not None else 1.0
+            self.prices = self.root_point[: len(self.resources)] * unit
 
     def _by_ranges(self) -> float:
         """Chords over ranges of the total, each so short that it is off by a third of the gap at most.
@@ -944,8 +998,7 @@ class CoupledSearch:
         everything = max(everything * float((1.0 + self.most_alone[t.feeds]).prod()), 1e-12)
         least = max(nothing, 1e-6 * everything)
         self._look_around(max(0.6 * everything, least))
-        dearest = self.worths[0] * self.budget + (self.worths[1] * self.hours if self.worths[1] else 0.0)
-        highest = min(math.log(everything), self._highest(dearest))
+        highest = min(math.log(everything), self._highest())
         width = math.sqrt(8.0 / 3.0 * max(self.gap, 1e-6))
         middle = math.log(max(self.best.total if self.best is not None else 0.0, least))
         low, high = middle - 0.5 * width, middle + 0.5 * width
@@ -953,9 +1006,11 @@ class CoupledSearch:
         while True:
             if math.exp(high) > max(self.value, least):
                 self._move(Scale.chord(math.exp(low), math.exp(high)))
-                highest = min(highest, self._highest(dearest))
+                highest = min(highest, self._highest())
+                before = self.best
                 upper = max(upper, self._search())
-                self._keep_prices()
+                if self.best is not before or not self.prices.any():
+                    self._keep_prices()
             if perf_counter() > self.stop_at:
                 return max(upper, math.exp(highest), self.value)
             if above < highest:
@@ -986,12 +1041,12 @@ class CoupledSearch:
         self._open(scale, start)
         self._seed()
 
-    def _highest(self, dearest: float) -> float:
+    def _highest(self) -> float:
         """The logarithm of a total that no portfolio exceeds: the bound and the most that a portfolio costs.
 
         Only before pieces are buried, which is done for totals within one range.
         """
-        return float((self.pool.total.min() + dearest - self.scale.offset) / self.scale.tilt)
+        return float((self.pool.total.min() + self.dearest - self.scale.offset) / self.scale.tilt)
 
     def _worth_of(self, resource: Resource) -> float:
         return {"budget": self.worths[0], "hours": self.worths[1]}.get(resource.name, 0.0)
@@ -1004,6 +1059,7 @@ class CoupledSearch:
         heap: list[tuple[float, int, _Node]] = [(-root.bound, 0, root)]
         rounds = _ROOT_ROUNDS
         begun = False
+        self.root_point = self.pool.points[:, int(np.argmin(self.pool.total))]
         while heap:
             negative, _, node = heapq.heappop(heap)
             if begun and perf_counter() > self.stop_at:
@@ -1027,6 +1083,8 @@ class CoupledSearch:
         rows, weights = np.empty((0, 0), dtype=np.intp), np.empty(0)
         for precision in (0.25,) if node.ranges else (0.5, 0.05):
             model = self._tighten(node, rounds, self.gap * precision)
+            if not node.ranges and model is not None:
+                self.root_point = model.point
             if node.bound <= self.cutoff:
                 self._give_up(node.bound)
                 return
@@ -1072,16 +1130,21 @@ class CoupledSearch:
         p, pool = self.pieces, self.pool
         mixed = np.flatnonzero((rows != rows[:, :1]).any(axis=1))
         if mixed.size:
-            # where the mixed pieces differ most in what they bring and take at the node's prices
-            k = int(np.argmin(node.value))
-            with np.errstate(invalid="ignore"):
-                spread = np.ptp(p.start_response[rows[mixed]], axis=1) + np.ptp(p.start_money[rows[mixed]], axis=1)
-            least = np.array(
-                [min(weights[rows[i] == rows[i, 0]].sum(), weights[rows[i] != rows[i, 0]].sum()) for i in mixed]
-            )
-            i = int(mixed[np.argmax((spread + 1e-9) * (least + 0.05))])
-            left, right = int(rows[i].min()), int(rows[i].max())
-            at = min(max(math.floor(float(rows[i] @ weights)), left), right - 1)
+            # the split that lowers both sides' bounds most, as far as the columns so far can tell
+            lead, i, at = -math.inf, -1, -1
+            for j in mixed.tolist():
+                left, right = int(rows[j].min()), int(rows[j].max())
+                cut = min(max(math.floor(float(rows[j] @ weights)), left), right - 1)
+                low, high = node.ranges.get(j, (int(p.first[j]), int(p.last[j])))
+                values = pool.value[low : high + 1]
+                whole = values.max(axis=0)
+                with np.errstate(invalid="ignore"):
+                    first = node.bound - (node.value - whole + values[: cut - low + 1].max(axis=0)).min()
+                    second = node.bound - (node.value - whole + values[cut - low + 1 :].max(axis=0)).min()
+                smaller, larger = sorted((float(first), float(second)))
+                score = smaller + 0.2 * larger + 1e-12 * float(np.ptp(p.start_response[rows[j]]))
+                if score > lead:
+                    lead, i, at = score, j, cut
         else:
             k = int(np.argmin(node.value))
             now = self._rows_at(node, np.array([k]))[:, 0]

@@ -65,6 +65,7 @@ class Candidate:
         unit: x only in whole multiples of this; ``None``: any x.
         lock: x is this and nothing else.
         exclude: x is 0 and nothing else.
+        available: ``False``: it cannot be used now, for instance because its lead time is over; x is 0.
         reach: audience → share of the candidate's response that comes from it, each in [0, 1], together at most 1. The
             rest overlaps with nobody.
         of_others: the curve is no response but a share of what all the others and the organic part bring together
@@ -82,6 +83,7 @@ class Candidate:
     unit: float | None = None
     lock: float | None = None
     exclude: bool = False
+    available: bool = True
     reach: Mapping[str, float] = field(default_factory=dict, hash=False)
     of_others: bool = False
 
@@ -105,6 +107,11 @@ class Candidate:
         if self.of_others and self.reach:
             raise ValueError(f"{owner}: reach has no meaning for a share of what the others bring; leave it empty")
 
+    @property
+    def is_out(self) -> bool:
+        """Whether x is 0 whatever else holds."""
+        return self.exclude or not self.available
+
     def money_at(self, x: float) -> float:
         """Money that x costs."""
         return self.fixed_cost + self.cost * x if x > 0 else 0.0
@@ -112,6 +119,50 @@ class Candidate:
     def hours_at(self, x: float) -> float:
         """Staff hours that x takes."""
         return self.fixed_hours + self.hours * x if x > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Limits on several candidates together: at most 60 % of the budget on paid social, at least two channels.
+
+    Attributes:
+        name: unique within a problem.
+        members: names of candidates.
+        least, most: money that they get together.
+        least_share, most_share: the same as a share of the problem's budget, in [0, 1].
+        at_least, at_most: how many of them are used. Used is an x that brings something (one below the first step or
+            the start of a curve does not), of at least the candidate's minimum, or of one unit where it has none; where
+            money is not counted in units, of a millionth of what it could get.
+    """
+
+    name: str
+    members: Sequence[str]
+    least: float | None = None
+    most: float | None = None
+    least_share: float | None = None
+    most_share: float | None = None
+    at_least: int | None = None
+    at_most: int | None = None
+
+    def __post_init__(self) -> None:
+        owner = f"group {self.name!r}"
+        object.__setattr__(self, "members", tuple(dict.fromkeys(self.members)))
+        for name in ("least", "most", "least_share", "most_share", "at_least", "at_most"):
+            value = getattr(self, name)
+            if value is not None:
+                _number(owner, name, value)
+        for name in ("least_share", "most_share"):
+            if (getattr(self, name) or 0.0) > 1:
+                raise ValueError(f"{owner}: {name} must be at most 1; got {getattr(self, name):g}")
+
+    def money(self, budget: float) -> tuple[float, float]:
+        """The least and the most money of the group."""
+        least = max(self.least or 0.0, (self.least_share or 0.0) * budget)
+        most = min(
+            math.inf if self.most is None else self.most,
+            math.inf if self.most_share is None else self.most_share * budget,
+        )
+        return least, most
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +180,7 @@ class Problem:
         hours_worth: the same for an hour.
         audiences: what the candidates' ``reach`` names.
         organic: response that comes by itself, from people whom no candidate reaches.
+        groups: limits on candidates together.
     """
 
     candidates: Sequence[Candidate]
@@ -139,9 +191,11 @@ class Problem:
     hours_worth: float = 0.0
     audiences: Sequence[Audience] = ()
     organic: float = 0.0
+    groups: Sequence[Group] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "candidates", tuple(self.candidates))
+        object.__setattr__(self, "groups", tuple(self.groups))
         object.__setattr__(self, "audiences", tuple(self.audiences))
         _number("problem", "budget", self.budget)
         _number("problem", "hours", self.hours, infinite=True)
@@ -166,6 +220,12 @@ class Problem:
                     f"candidate {c.name!r}: reach names {', '.join(unknown)}; audiences are "
                     f"{', '.join(sorted(known)) or 'not given'}"
                 )
+        if len({g.name for g in self.groups}) < len(self.groups):
+            raise ValueError("problem: group names must differ")
+        for g in self.groups:
+            strangers = sorted(set(g.members) - set(names))
+            if strangers:
+                raise ValueError(f"group {g.name!r}: no candidate is named {', '.join(strangers)}")
 
     @property
     def is_coupled(self) -> bool:
@@ -179,6 +239,7 @@ class Status(StrEnum):
     used = "used"
     locked = "locked"
     excluded = "excluded"
+    unavailable = "unavailable"  # it cannot be used now
     over_budget = "over_budget"  # the smallest x costs more money than there is
     no_hours = "no_hours"  # the smallest x takes more hours than there are
     not_worth_it = "not_worth_it"  # money or hours bring more elsewhere
@@ -281,24 +342,30 @@ class Solution:
         return {c.name: c.x for c in self.choices}
 
 
-def conflicts(problem: Problem) -> list[Defect]:
-    """Every constraint, or smallest set of constraints, that no portfolio can satisfy."""
+def contradictions(problem: Problem) -> list[Defect]:
+    """Candidates whose own constraints contradict one another."""
     found: list[Defect] = []
     for c in problem.candidates:
         if c.minimum > c.maximum * (1 + TOLERANCE):
-            found.append(_conflict(f"{c.name}: minimum {c.minimum:g} is above maximum {c.maximum:g}", c.name))
+            found.append(conflict(f"{c.name}: minimum {c.minimum:g} is above maximum {c.maximum:g}", c.name))
         if c.lock is None:
             continue
         if c.exclude and c.lock > 0:
-            found.append(_conflict(f"{c.name}: locked at {c.lock:g} and excluded", c.name))
+            found.append(conflict(f"{c.name}: locked at {c.lock:g} and excluded", c.name))
+        elif not c.available and c.lock > 0:
+            found.append(conflict(f"{c.name}: locked at {c.lock:g} and not available", c.name))
         if 0 < c.lock < c.minimum * (1 - TOLERANCE):
-            found.append(_conflict(f"{c.name}: locked at {c.lock:g}, below its minimum {c.minimum:g}", c.name))
+            found.append(conflict(f"{c.name}: locked at {c.lock:g}, below its minimum {c.minimum:g}", c.name))
         if c.lock > c.maximum * (1 + TOLERANCE):
-            found.append(_conflict(f"{c.name}: locked at {c.lock:g}, above its maximum {c.maximum:g}", c.name))
+            found.append(conflict(f"{c.name}: locked at {c.lock:g}, above its maximum {c.maximum:g}", c.name))
         if c.unit is not None and abs(c.lock / c.unit - round(c.lock / c.unit)) > 1e-6:
-            found.append(_conflict(f"{c.name}: locked at {c.lock:g}, no whole multiple of {c.unit:g}", c.name))
-    if found:
-        return found
+            found.append(conflict(f"{c.name}: locked at {c.lock:g}, no whole multiple of {c.unit:g}", c.name))
+    return found
+
+
+def locks_above(problem: Problem) -> list[Defect]:
+    """The fewest locks that together need more than the budget or the hours."""
+    found: list[Defect] = []
     locks = [c for c in problem.candidates if c.lock]
     for what, limit, needs in (
         ("budget", problem.budget, {c.name: c.money_at(c.lock or 0.0) for c in locks}),
@@ -314,10 +381,11 @@ def conflicts(problem: Problem) -> list[Defect]:
             if total > limit * (1 + TOLERANCE):
                 break
         found.append(
-            _conflict(f"the locks {', '.join(culprits)} need {total:g} together; the {what} is {limit:g}", None)
+            conflict(f"the locks {', '.join(culprits)} need {total:g} together; the {what} is {limit:g}", None)
         )
     return found
 
 
-def _conflict(message: str, value: str | None) -> Defect:
+def conflict(message: str, value: str | None) -> Defect:
+    """One set of constraints that contradict one another, in words."""
     return Defect("infeasible", message, value=value)

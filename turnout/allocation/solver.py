@@ -17,16 +17,20 @@ import numpy as np
 from turnout.allocation import overlap
 from turnout.allocation.bounds import Builder, Floats, Ints, Model, Pieces, Pool, cut_into_pieces, lowest_point
 from turnout.allocation.coupled import CoupledSearch, Locked
+from turnout.allocation.feasibility import smallest_conflict
 from turnout.allocation.problem import (
     TOLERANCE,
     Candidate,
     Choice,
+    Group,
     InfeasibleError,
     Problem,
     Solution,
     Status,
     Unspent,
-    conflicts,
+    conflict,
+    contradictions,
+    locks_above,
 )
 from turnout.curves import Hill, Logistic
 
@@ -564,23 +568,32 @@ def solve(problem: Problem, *, gap: float = 1e-4, deadline: float = 1.0) -> Solu
         raise ValueError(f"gap must be in [0, 1); got {gap}")
     if not deadline > 0:
         raise ValueError(f"deadline must be positive; got {deadline}")
-    defects = conflicts(problem)
+    defects = contradictions(problem) or locks_above(problem)
     if defects:
         raise InfeasibleError(defects)
     lines = {
         c.name: _Line(c, c.lock or 0.0, c.money_at(c.lock or 0.0), c.hours_at(c.lock or 0.0), divisible=False)
         for c in problem.candidates
     }
-    free = sorted((c for c in problem.candidates if c.lock is None and not c.exclude), key=lambda c: c.name)
+    free = sorted((c for c in problem.candidates if c.lock is None and not c.is_out), key=lambda c: c.name)
     budget = max(problem.budget - math.fsum(line.spend for line in lines.values()), 0.0)
     hours = max(problem.hours - math.fsum(line.hours for line in lines.values()), 0.0)
     if problem.unit is not None:
         budget = math.floor(budget / problem.unit + 1e-9) * problem.unit
-    if problem.is_coupled:
-        upper, multipliers, nodes = _search_coupled(problem, lines, free, (budget, hours), gap, started + deadline)
-    else:
-        upper, multipliers, nodes = _search_apart(problem, lines, free, (budget, hours), gap, started + deadline)
-    return _answer(problem, lines, upper, multipliers, nodes, gap, started)
+    search = _search_coupled if problem.is_coupled or problem.groups else _search_apart
+    found = search(problem, lines, free, (budget, hours), gap, started + deadline)
+    return _answer(problem, lines, found, gap, started)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a search says of the whole: bound of the objective, what one more unit of money and hour brings, which group
+    limits hold it."""
+
+    upper: float
+    multipliers: tuple[float, float] = (0.0, 0.0)
+    nodes: int = 0
+    held: tuple[str, ...] = ()
 
 
 def _search_apart(
@@ -590,16 +603,16 @@ def _search_apart(
     available: tuple[float, float],
     gap: float,
     stop_at: float,
-) -> tuple[float, tuple[float, float], int]:
-    """Decide the free lines where nobody depends on others: bound of the objective, multipliers, nodes."""
+) -> _Found:
+    """Decide the free lines where nobody depends on others."""
     locked = problem.organic
     locked += math.fsum(float(line.candidate.curve(line.x)) for line in lines.values() if line.x > 0)
     locked -= math.fsum(problem.money_worth * line.spend + problem.hours_worth * line.hours for line in lines.values())
     locked += math.fsum(
-        float(c.curve(0.0)) for c in problem.candidates if (c.exclude or c.lock is not None) and not c.lock
+        float(c.curve(0.0)) for c in problem.candidates if (c.is_out or c.lock is not None) and not c.lock
     )
     if not free:
-        return locked, (0.0, 0.0), 0
+        return _Found(locked)
     search = _Search(free, problem, *available)
     upper = search.run(0.9 * gap, stop_at)  # the rest of the gap is for making money payable
     upper *= search.response_scale
@@ -611,7 +624,7 @@ def _search_apart(
     points = search.pieces.is_point[search.best.rows]
     _take_over(lines, free, search.best.x, search.best.money * search.money_scale, points)
     _settle([lines[c.name] for c in free], problem, available, multipliers[0])
-    return upper + locked, multipliers, search.nodes
+    return _Found(upper + locked, multipliers, search.nodes)
 
 
 def _search_coupled(
@@ -621,21 +634,23 @@ def _search_coupled(
     available: tuple[float, float],
     gap: float,
     stop_at: float,
-) -> tuple[float, tuple[float, float], int]:
+) -> _Found:
     """The same where candidates share audiences or feed on one another."""
-    fixed = [line for line in lines.values() if line.candidate.lock is not None or line.candidate.exclude]
+    fixed = [line for line in lines.values() if line.candidate.lock is not None or line.candidate.is_out]
     cost = math.fsum(problem.money_worth * line.spend + problem.hours_worth * line.hours for line in fixed)
     if not free:
-        return float(_credited(problem, lines).total) - cost, (0.0, 0.0), 0
+        if problem.groups and (defects := smallest_conflict(problem)):
+            raise InfeasibleError(defects)
+        return _Found(float(_credited(problem, lines).total) - cost)
     locked = Locked(
         {line.candidate.name: line.spend for line in fixed},
-        {line.candidate.name: line.hours for line in fixed},
         {line.candidate.name: float(line.candidate.curve(line.x)) for line in fixed},
         frozenset(line.candidate.name for line in fixed if line.x > 0),
     )
     search = CoupledSearch(free, problem, locked, *available)
     upper = search.run(0.9 * gap, stop_at) * search.response_scale
-    assert search.best is not None
+    if search.best is None:
+        raise InfeasibleError(smallest_conflict(problem) or [conflict("no portfolio was found in time", None)])
     prices = {r.name: float(p) for r, p in zip(search.resources, search.prices, strict=True)}
     multipliers = (
         prices.get("budget", 0.0) * search.response_scale / search.money_scale,
@@ -645,7 +660,8 @@ def _search_coupled(
     _take_over(lines, free, search.best.x, search.best.money * search.money_scale, points)
     _weigh(problem, lines)
     _settle([lines[c.name] for c in free], problem, available, multipliers[0])
-    return upper - cost, multipliers, search.nodes
+    held = tuple(name for name, price in prices.items() if name not in ("budget", "hours") and price > 1e-9)
+    return _Found(upper - cost, multipliers, search.nodes, held)
 
 
 def _take_over(lines: dict[str, _Line], free: list[Candidate], x: Floats, spend: Floats, points: Floats) -> None:
@@ -713,11 +729,17 @@ class _Payable:
         self.lines, self.moving, self.unit = lines, moving, unit
         self.worth = problem.money_worth
         self.counts: dict[str, int] = {}
+        self.groups = [
+            (frozenset(g.members), least, most)
+            for g in problem.groups
+            for least, most in [_payable_limits(g, problem, unit)]
+        ]
         for line in moving:
             c = line.candidate
             least = math.ceil((c.fixed_cost + c.cost * c.minimum) / unit - 1e-6)
             self.counts[c.name] = max(math.floor(line.spend / unit + 1e-6), least, 0)
             line.hours = c.hours_at(self._x(line))
+        self.every = lines
         self.still = [line for line in lines if line.candidate.name not in self.counts]
 
     def _x(self, line: _Line, by: int = 0) -> float:
@@ -736,6 +758,7 @@ class _Payable:
         fixed = sum(round(line.spend / self.unit) for line in self.still)
         left = round(available[0] / self.unit) - fixed - sum(self.counts.values())
         left = self._give_back(left)
+        left = self._reach_least(left)
         if marginal > 0 and left > 0:
             self._hand_out(left, max(available[1] - math.fsum(line.hours for line in self.lines), 0.0))
         for line in self.moving:
@@ -759,6 +782,26 @@ class _Payable:
             self.moving.remove(line)
         return left
 
+    def _of_group(self, members: frozenset[str]) -> int:
+        still = sum(
+            round(line.spend / self.unit) for line in self.every if line.candidate.name in members - set(self.counts)
+        )
+        return still + sum(count for name, count in self.counts.items() if name in members)
+
+    def _reach_least(self, left: int) -> int:
+        """Rounding down may have left a group below its least money: it gets that back first."""
+        for members, least, _ in self.groups:
+            mine = [line for line in self.moving if line.candidate.name in members]
+            for _ in range(4 * len(mine)):
+                if left <= 0 or self._of_group(members) >= least:
+                    break
+                line = max(mine, key=lambda entry: self._gain(entry, +1))
+                if self._gain(line, +1) == -math.inf:
+                    break
+                self.counts[line.candidate.name] += 1
+                left -= 1
+        return left
+
     def _hand_out(self, left: int, hours: float) -> None:
         offers = [(-self._gain(line, +1), k) for k, line in enumerate(self.moving)]
         heapq.heapify(offers)
@@ -769,12 +812,23 @@ class _Payable:
             if loss >= 0:
                 break
             line = self.moving[k]
+            if any(line.candidate.name in m and self._of_group(m) >= most for m, _, most in self.groups):
+                continue
             more_hours = line.candidate.hours * self.unit / line.candidate.cost
             if more_hours > hours:
                 continue
             hours -= more_hours
             self.counts[line.candidate.name] += 1
             heapq.heappush(offers, (-self._gain(line, +1), k))
+
+
+def _payable_limits(group: Group, problem: Problem, unit: float) -> tuple[float, float]:
+    """Least and most of a group, in units of money, without what is locked."""
+    least, most = group.money(problem.budget)
+    locked = math.fsum(c.money_at(c.lock or 0.0) for c in problem.candidates if c.name in group.members)
+    return math.ceil((least - locked) / unit - 1e-6), (
+        math.floor((most - locked) / unit + 1e-6) if math.isfinite(most) else math.inf
+    )
 
 
 def _units(count: int, unit: float) -> float:
@@ -786,12 +840,11 @@ def _units(count: int, unit: float) -> float:
 def _answer(
     problem: Problem,
     lines: dict[str, _Line],
-    upper: float,
-    multipliers: tuple[float, float],
-    nodes: int,
+    found: _Found,
     gap: float,
     started: float,
 ) -> Solution:
+    multipliers = found.multipliers
     choices = tuple(_choice(lines[c.name], problem) for c in problem.candidates)
     organic, lost = problem.organic, 0.0
     if problem.is_coupled:
@@ -810,7 +863,7 @@ def _answer(
     spend, hours = math.fsum(c.spend for c in choices), math.fsum(c.hours for c in choices)
     response = math.fsum(c.response for c in choices)
     objective = response + organic - problem.money_worth * spend - problem.hours_worth * hours
-    upper = max(upper + abs(upper) * _ROUNDING, objective)
+    upper = max(found.upper + abs(found.upper) * _ROUNDING, objective)
     reached = (upper - objective) / upper if upper > 0 else 0.0
     unspent = max(problem.budget - spend, 0.0)
     if multipliers[0] == 0 and unspent <= problem.budget * 1e-9 and spend > 0:
@@ -818,6 +871,7 @@ def _answer(
         offers = [c.marginal_response for c in choices if c.marginal_response and "maximum" not in c.binding]
         multipliers = (max([0.0, *offers]), multipliers[1])
     binding = [f"{c.name}.{limit}" for c in choices for limit in c.binding]
+    binding[:0] = found.held
     if multipliers[1] > 0:
         binding.insert(0, "hours")
     if multipliers[0] > 0:
@@ -837,7 +891,7 @@ def _answer(
         unspent=unspent if reason is not None else 0.0,
         unspent_reason=reason,
         proved=reached <= gap * (1 + 1e-6) + 1e-9,
-        nodes=nodes,
+        nodes=found.nodes,
         seconds=perf_counter() - started,
         organic=organic,
         overlap=lost,
@@ -853,6 +907,8 @@ def _choice(line: _Line, problem: Problem) -> Choice:
         marginal = float(c.curve.slope(line.x)) / c.cost
     if c.exclude:
         limits, status = ["exclude"], Status.excluded
+    elif not c.available:
+        limits, status = ["available"], Status.unavailable
     elif c.lock is not None:
         limits, status = ["lock"], Status.locked
     elif line.x > 0:
@@ -899,7 +955,7 @@ def _unspent_reason(
 ) -> Unspent | None:
     if unspent <= problem.budget * 1e-9 or unspent < (problem.unit or 0.0) * 1e-6:
         return None
-    takers = [c for c in problem.candidates if c.lock is None and not c.exclude and (c.cost > 0 or c.fixed_cost > 0)]
+    takers = [c for c in problem.candidates if c.lock is None and not c.is_out and (c.cost > 0 or c.fixed_cost > 0)]
     if not takers:
         return Unspent.nothing_to_buy
     wanting = [c for c in takers if lines[c.name].x < min(c.maximum, c.curve.saturated) * (1 - 1e-9)]
