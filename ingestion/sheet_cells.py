@@ -428,7 +428,12 @@ _LEVELS: Mapping[str, str] = {
 def _level(cell: Cell, at: ReadAs) -> str | None:
     """``high``, ``medium`` or ``low``; anything else as written."""
     text = _text(cell, at)
-    return None if text is None else _LEVELS.get(fold(text).casefold().rstrip("☆"), text)
+    return None if text is None else read_level(text)
+
+
+def read_level(text: str) -> str:
+    """``high``, ``medium`` or ``low`` in any of its spellings; anything else as written."""
+    return _LEVELS.get(fold(text).casefold().rstrip("☆"), text)
 
 
 _SCOPE_SEPARATORS = re.compile(r"[・、,/;|\n]+|(?<=\S)\s+[xX×&+]\s+(?=\S)")
@@ -445,7 +450,12 @@ _SCOPES: Mapping[str, Vocabulary] = {
 def _scope(cell: Cell, at: ReadAs) -> dict[str, Any] | None:
     """Where an insight holds: categories, formats, tactics and audiences by id, and what else is written."""
     text = _text(cell, at)
-    if text is None or taxonomy.categories.is_everybody(text):
+    return None if text is None else read_scope(text)
+
+
+def read_scope(text: str) -> dict[str, Any] | None:
+    """Where words say that something holds, as the column ``applies_to`` of insights; ``None`` is everywhere."""
+    if taxonomy.categories.is_everybody(text):
         return None
     scope: dict[str, Any] = {"as_written": text}
     folded = unicodedata.normalize("NFKC", text)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from turnout.cli import data, evaluate, lift, mapping, models, plans, quality, reconcile, run, sources
+from turnout.cli import data, evaluate, insights, keys, lift, mapping, models, plans, quality, reconcile, run, sources
 from turnout.logs import configure
 
 app = typer.Typer(
@@ -34,6 +34,8 @@ mapping.register(app)
 reconcile.register(app)
 models.register(app)
 lift.register(app)
+insights.register(app)
 evaluate.register(app)
 plans.register(app)
 quality.register(app)
+keys.register(app)
