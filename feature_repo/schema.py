@@ -7,7 +7,9 @@ the demand in that week. A plan made on day P for an event on day D joins the ne
 
 Versions: a row is (keys, ``event_timestamp``, ``created_timestamp``). What was known when the snapshot was taken has
 ``created_timestamp = event_timestamp``; a later correction of it is a further row with the time of the correction.
-:func:`feature_repo.store.historical` leaves corrections out, the online store gets them.
+:func:`feature_repo.store.historical` leaves corrections out, the online store gets them. Snapshots and forecasts that
+were rebuilt from history stay as they were first computed as long as the events and days they speak of are the same
+(``snapshot_basis``, ``demand_forecast.basis``): restated figures do not get into the past, newly loaded history does.
 """
 
 from __future__ import annotations
@@ -64,7 +66,7 @@ segment_stats = _feature_table(names.SEGMENT_VIEW, _is_live())
 #: demand_index: expected demand of the target week over the segment's usual (1 = usual), dimensionless;
 #: demand_organic_per_event: people who come to an event of that week without any tactic;
 #: demand_trend: relative change of the segment's level per year (0.1 is +10 %).
-demand_forecast = _feature_table(names.DEMAND_VIEW, Column("model_version", Text))
+demand_forecast = _feature_table(names.DEMAND_VIEW, Column("model_version", Text), Column("basis", Text))
 
 #: Which snapshot the online store holds, per view: the guard against an older one overwriting it.
 materialization = Table(
@@ -74,6 +76,16 @@ materialization = Table(
     Column(names.ORGANISATION, Text, primary_key=True),
     Column(names.EVENT_TIMESTAMP, DateTime(timezone=True), nullable=False),
     Column("finished_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+)
+
+#: What each snapshot was computed of: the facts there were (not their figures) and the code. While that is the same, a
+#: snapshot stays as it is, so that later corrections of figures do not get into it; see feature_repo.build.
+snapshot_basis = Table(
+    "snapshot_basis",
+    metadata,
+    Column(names.ORGANISATION, Text, primary_key=True),
+    Column(names.EVENT_TIMESTAMP, DateTime(timezone=True), primary_key=True),
+    Column("basis", Text, nullable=False),
 )
 
 SNAPSHOT_TABLES: tuple[Table, ...] = (tactic_stats, tactic_segment_stats, segment_stats)
@@ -95,11 +107,17 @@ def create_tables(connection: Connection) -> None:
             if column.name not in present:
                 kind = column.type.compile(connection.dialect)
                 connection.execute(text(f'ALTER TABLE {SCHEMA}.{table.name} ADD COLUMN "{column.name}" {kind}'))
+                connection.execute(snapshot_basis.delete())  # rows without the column are not to be kept
     protect(connection, SCHEMA)
 
 
 def replace_demand_forecast(
-    connection: Connection, organisation: str, event_timestamp: datetime, forecast: pd.DataFrame, model_version: str
+    connection: Connection,
+    organisation: str,
+    event_timestamp: datetime,
+    forecast: pd.DataFrame,
+    model_version: str,
+    basis: str | None = None,
 ) -> int:
     """Store one run's forecasts, replacing those of the same organisation and ``event_timestamp``.
 
@@ -109,6 +127,7 @@ def replace_demand_forecast(
         forecast: columns ``segment_id``, ``target_week`` (:func:`feature_repo.names.target_week`) and
             :data:`feature_repo.names.DEMAND_FEATURES`; one row per segment and week.
         model_version: of the demand model, e.g. ``turnout-demand/3``.
+        basis: what the forecast was made of, without figures: by it the writer knows whether to make it again.
 
     Returns:
         Rows written.
@@ -136,6 +155,7 @@ def replace_demand_forecast(
             names.EVENT_TIMESTAMP: event_timestamp,
             names.CREATED_TIMESTAMP: event_timestamp,
             "model_version": model_version,
+            "basis": basis,
             **{str(key): None if pd.isna(value) else value for key, value in row.items()},
         }
         for row in forecast[wanted].to_dict("records")

@@ -12,16 +12,17 @@ The last step, ``until``, is the model that is registered.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import structlog
 from numpy.typing import NDArray
-from sqlalchemy import Engine, select
+from sqlalchemy import Connection, Engine, select
 
 from feature_repo import names
 from training import registry as models
@@ -59,6 +60,7 @@ class Step:
     Attributes:
         outlook: the index for the coming weeks.
         organic: fitted to the events before, at their forecast demand.
+        basis: what it was made of, see :func:`_basis`.
     """
 
     cutoff: date
@@ -67,6 +69,7 @@ class Step:
     fitted: Fitted
     pacing: dict[str, Pacing]
     show_up: dict[str, ShowUp]
+    basis: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +154,8 @@ def _step(past: Dataset, index: pd.Series, cutoff: date, weeks: int, country: st
         threads=threads,
     )
     fitted = Fitted.without_trees(pooled.parameters)
-    return Step(cutoff, outlook, pooled.organic, fitted, pacing, show_up_rates(events))
+    basis = _basis([cutoff, country, seed], events)
+    return Step(cutoff, outlook, pooled.organic, fitted, pacing, show_up_rates(events), basis)
 
 
 def _without_demand(pooled: Pooled, past: Dataset) -> pd.Series:
@@ -264,25 +268,34 @@ def train(settings: Settings, until: date, *, engine: Engine | None = None) -> M
 
 
 def _is_published(settings: Settings, engine: Engine, dataset: Dataset, until: date, version: str) -> bool:
-    """Whether the forecasts of every past step stand in the feature table as ``version`` made them."""
+    """Whether the forecasts of every past step stand in the feature table, and any of ``version``."""
     from feature_repo import schema
 
     dates = dataset.history.events["event_date"]
     if dates.empty:
         return True
     steps = [d for d in cutoffs(dates.min().date(), until) if (dates < pd.Timestamp(d)).sum() >= FEWEST_EVENTS]
-    wanted = {names.snapshot_timestamp(d, settings.zone) for d in steps if d != until}
+    wanted = {
+        names.snapshot_timestamp(d, settings.zone): _basis(
+            [d, settings.country, settings.random_seed], dataset.history.events[dates < pd.Timestamp(d)]
+        )
+        for d in steps
+        if d != until
+    }
     table = schema.demand_forecast
-    found = select(table.c.event_timestamp).distinct()
-    found = found.where(table.c.organisation == settings.organisation, table.c.model_version == version)
+    own = select(table.c.event_timestamp).limit(1)
+    own = own.where(table.c.organisation == settings.organisation, table.c.model_version == version)
     with engine.begin() as connection:
         schema.create_tables(connection)
-        present = set(connection.scalars(found))
-    return bool(present) and wanted <= present
+        present = _bases(connection, settings)
+        return connection.scalar(own) is not None and wanted.items() <= present.items()
 
 
 def publish(settings: Settings, engine: Engine, trained: Trained, version: str) -> int:
     """Write the forecasts of every step to the feature table; returns the rows written. Idempotent.
+
+    A forecast of a past step stays as it was first made while it knows the same events (:func:`_basis`): what was
+    corrected since was not known then. With other events, or other code, it is made again.
 
     Of the nights between the steps only the newest is kept: past plans are joined with the steps, which every night
     makes again alike, so that data which did not change give training rows that did not change.
@@ -296,6 +309,7 @@ def publish(settings: Settings, engine: Engine, trained: Trained, version: str) 
     table = schema.demand_forecast
     with engine.begin() as connection:
         schema.create_tables(connection)
+        kept = _bases(connection, settings)
         connection.execute(
             table.delete().where(
                 table.c.organisation == settings.organisation,
@@ -304,10 +318,28 @@ def publish(settings: Settings, engine: Engine, trained: Trained, version: str) 
             )
         )
         for step, stamp in zip(trained.steps, stamps, strict=True):
+            if step is not trained.steps[-1] and kept.get(stamp) == step.basis:
+                continue
             written += schema.replace_demand_forecast(
-                connection, settings.organisation, stamp, _forecast_frame(step), version
+                connection, settings.organisation, stamp, _forecast_frame(step), version, step.basis
             )
     return written
+
+
+def _basis(options: Iterable[Any], known: pd.DataFrame) -> str:
+    """What a forecast is made of but for figures: the recipe, and the events that it knows."""
+    text = "|".join([*map(str, options), models.recipe_fingerprint(), *sorted(map(str, known.index))])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _bases(connection: Connection, settings: Settings) -> dict[datetime, str]:
+    """The basis of each forecast that stands in the feature table."""
+    from feature_repo import schema
+
+    table = schema.demand_forecast
+    found = select(table.c.event_timestamp, table.c.basis).distinct()
+    found = found.where(table.c.organisation == settings.organisation, table.c.basis.is_not(None))
+    return {row.event_timestamp: str(row.basis) for row in connection.execute(found)}
 
 
 def _forecast_frame(step: Step) -> pd.DataFrame:
