@@ -104,6 +104,15 @@ _TEXTS: Final[dict[str, dict[Language, str]]] = {
         "ja": "為替は{day}のレート({rates})で換算しています",
         "en": "converted at the rates of {day} ({rates})",
     },
+    "beyond_tried": {
+        "ja": "これまでの最高額を超える予算の施策があります: {names}。実績のない範囲の見込みです",
+        "en": "more than was ever spent before, so the response there was never seen: {names}",
+    },
+    "constant_spend": {
+        "ja": "毎回ほぼ同額のため、増減の効果が実績から分からない施策があります(公開ベンチマークで推定): {names}",
+        "en": "always about the same was spent, so history cannot tell what another amount brings (the shape is the "
+        "published benchmark's): {names}",
+    },
     "goal_out_of_reach": {
         "ja": "目標{target:,}に対し見込みは{expected:,.0f}です。目標・予算・工数を見直してください",
         "en": "{expected:,.0f} are expected against a goal of {target:,}: reconsider the goal, the budget or the hours",

@@ -59,6 +59,7 @@ from turnout.scoring import (
     predictive,
 )
 from turnout.scoring.effects import EventFacts
+from turnout.scoring.untried import untried
 from turnout.tactics import Tactic, load_catalogue
 
 #: A guess: five times the dearest published benchmark of a B2B registration (20,000 yen).
@@ -478,6 +479,7 @@ class _Planner:
         guesses = [o.tactic.name(self.language) for o, _ in chosen if o.response.evidence is Evidence.guess]
         if guesses and evidence & {Evidence.own_data, Evidence.similar_events}:
             found.append(("guesses", {"names": ", ".join(guesses)}))
+        found += self._untried_warnings(chosen)
         found += self._age_warnings()
         assumed = {
             o.tactic.asset: None
@@ -504,6 +506,20 @@ class _Planner:
         if not solution.proved:
             found.append(("not_proved", {"gap": solution.gap}))
         return [text(key, self.language, **values) for key, values in found]
+
+    def _untried_warnings(self, chosen: Sequence[tuple[_Option, Choice]]) -> list[tuple[str, dict[str, object]]]:
+        """Paid tactics at amounts that history does not cover."""
+        known = self.bundle.response.parameters.tactics
+        names: dict[str, list[str]] = {}
+        for option, choice in chosen:
+            for one in untried(known.get(option.tactic.id), choice.x) if option.tactic.is_paid else ():
+                seen = self._shown(one.most if one.kind == "beyond" else one.typical)
+                key = "beyond_tried" if one.kind == "beyond" else "constant_spend"
+                shown = f"{option.tactic.name(self.language)} ({self._shown(choice.x)}; ≤ {seen})"
+                if one.kind == "constant":
+                    shown = f"{option.tactic.name(self.language)} ({one.events} × {seen})"
+                names.setdefault(key, []).append(shown)
+        return [(key, {"names": ", ".join(listed)}) for key, listed in names.items()]
 
     def _age_warnings(self) -> list[tuple[str, dict[str, object]]]:
         found: list[tuple[str, dict[str, object]]] = []

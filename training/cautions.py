@@ -20,7 +20,8 @@ FEW_EVENTS = 5
 ENOUGH_ROWS = 5
 #: Spend whose spread (standard deviation / mean) is below this says nothing of other amounts.
 CONSTANT = 0.02
-#: Registrations this many times the tactic's median per unit of benchmark are taken for a typing error.
+#: Registrations this many times the tactic's median per unit of benchmark are taken for a typing error; spend this many
+#: times the tactic's median is asked about.
 OUTLIER = 20.0
 _LEAST_OUTLIER = 30.0
 
@@ -58,6 +59,12 @@ def _of_tactic(tactic: str, rows: pd.DataFrame) -> list[str]:
     if is_paid and x.std() < CONSTANT * x.mean():
         amount = f"{tactic}: spend was {x.mean():,.0f} in all {len(rows)} events"
         found.append(f"{amount}; what other amounts bring rests on the benchmark")
+    if is_paid:
+        for i in np.flatnonzero(x > OUTLIER * np.median(x)):
+            found.append(
+                f"{tactic}: {x[i]:,.0f} was spent in {rows['event_id'].iloc[i]}, where about {np.median(x):,.0f} is "
+                "usual; check the amount and its currency"
+            )
     for event, value, usual in _outliers(rows, y, base):
         found.append(
             f"{tactic}: {value:,.0f} registrations in {event}, where about {usual:,.0f} are usual; taken for a typing "

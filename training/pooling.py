@@ -290,6 +290,12 @@ class _Spreads:
         return self._table(self.level + self.new["tactic_segment"], used, segments, new)
 
 
+def _amounts(x: Floats) -> tuple[float, float, float, float]:
+    """Least, mean, most and relative spread of the amounts a tactic was tried at."""
+    mean = float(x.mean())
+    return float(x.min()), mean, float(x.max()), float(x.std()) / max(mean, 1e-9)
+
+
 _OF_TACTIC = ("tactic", "tactic_segment", "organiser_tactic", "size_tactic")
 
 
@@ -311,6 +317,7 @@ def _parameters(
             first=dates.min().date(),
             last=dates.max().date(),
             log_stretch=stretches.get(str(tactic), 0.0),
+            amounts=_amounts(group["x"].to_numpy(dtype=np.float64)),
         )
     # known from lift tests alone
     effects["tactic"] = {tactic: own[tactic] for tactic in sorted({*dataset.lifts["tactic_id"]} - {*tactics})}

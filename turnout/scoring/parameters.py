@@ -47,6 +47,8 @@ class TacticHistory:
             shock, calibrated on events later than those trained on.
         events: events in which it was used; ``segments`` splits them by segment.
         first, last: dates of the first and last of these events.
+        amounts: of x over these events, least, mean, most and standard deviation / mean: what was ever tried. None in
+            models made before it was recorded.
     """
 
     log_scale: float
@@ -57,6 +59,7 @@ class TacticHistory:
     first: date
     last: date
     log_stretch: float = 0.0
+    amounts: tuple[float, float, float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,5 +232,6 @@ def _history(value: dict[str, Any]) -> TacticHistory:
         | {
             "first": date.fromisoformat(value["first"]),
             "last": date.fromisoformat(value["last"]),
+            "amounts": tuple(value["amounts"]) if value.get("amounts") else None,
         }
     )
