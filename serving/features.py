@@ -21,11 +21,17 @@ class FeatureReader:
         self._online = store.online
         store.open_store(settings)
 
-    def read(self, tactic_ids: Sequence[str], segment_id: str) -> Features:
+    def read(self, tactic_ids: Sequence[str], segment_id: str, organisation: str | None = None) -> Features:
         """What is known of these tactics and this segment now.
+
+        Args:
+            organisation: whose history counts; that of the settings when left out.
 
         Raises:
             redis.RedisError: Redis cannot be reached.
         """
-        found = self._online(self._settings, tactic_ids, segment_id)
+        settings = self._settings
+        if organisation is not None and organisation != settings.organisation:
+            settings = settings.model_copy(update={"organisation": organisation})
+        found = self._online(settings, tactic_ids, segment_id)
         return Features(tactics=found.tactics, segment=found.segment, as_of=found.as_of)

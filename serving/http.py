@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -30,7 +31,9 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving import metrics
+from serving.auth import ACCESS, OPEN, TEXTS, Guard, check_routes, principal_of
 from serving.briefs import BriefRejectedError, read_brief
+from serving.limits import CutOffError, OverloadedError, TooLargeError, is_deeper, read_body
 from serving.problems import (
     MEDIA_TYPE,
     FieldError,
@@ -43,17 +46,18 @@ from serving.problems import (
     problem,
     request_id_of,
 )
-from serving.state import OverloadedError, Planning
+from serving.state import Planning
 from serving.store import KeyConflictError, StoredPlan
 from serving.webhooks import add_webhooks
 from turnout.brief import Brief
 from turnout.errors import InputError, NotReadyError
+from turnout.identity_roles import Permission
 from turnout.plan import ModelVersion, Plan
+from turnout.settings import Settings
 
 log = structlog.get_logger("turnout.http")
 
 VERSION: Final = version("turnout")
-MOST_BYTES: Final = 256 * 1024
 VERSION_HEADER: Final = "Turnout-Version"
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,200}")
@@ -62,6 +66,8 @@ _TEXTS: Final[dict[str, dict[Language, str]]] = {
     "json": {"ja": "本文をJSONとして読めません: {why}", "en": "The body cannot be read as JSON: {why}"},
     "not_object": {"ja": "本文はJSONオブジェクトにしてください", "en": "The body must be a JSON object"},
     "too_large": {"ja": "本文は{most:,}バイトまでです", "en": "A body may have {most:,} bytes at most"},
+    "too_deep": TEXTS["too_deep"],
+    "cut_off": TEXTS["cut_off"],
     "media_type": {
         "ja": "Content-Type は application/json にしてください",
         "en": "Send Content-Type: application/json",
@@ -133,25 +139,29 @@ class _RefusedError(Exception):
         self.response = response
 
 
-async def _body(request: Request, language: Language) -> bytes:
+async def _body(request: Request, settings: Settings, language: Language) -> bytes:
     media_type = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
     if not (
         media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
     ):
         raise _RefusedError(_problem(request, "unsupported-media-type", _say("media_type", language), language))
-    too_large = _problem(request, "too-large", _say("too_large", language, most=MOST_BYTES), language)
+    most = settings.max_body_bytes
+    too_large = _problem(request, "too-large", _say("too_large", language, most=most), language)
     length = request.headers.get("content-length", "0")
-    if length.isdecimal() and int(length[:20]) > MOST_BYTES:
+    if length.isdecimal() and int(length[:20]) > most:
         raise _RefusedError(too_large)
-    received = bytearray()
-    async for part in request.stream():
-        received += part
-        if len(received) > MOST_BYTES:
-            raise _RefusedError(too_large)
-    return bytes(received)
+    try:
+        return await read_body(request.receive, most, settings.request_timeout_seconds)
+    except TooLargeError as error:
+        raise _RefusedError(too_large) from error
+    except CutOffError as error:
+        raise _RefusedError(_problem(request, "bad-request", _say("cut_off", language), language)) from error
 
 
-def _parsed(request: Request, body: bytes, language: Language) -> dict[str, Any]:
+def _parsed(request: Request, body: bytes, settings: Settings, language: Language) -> dict[str, Any]:
+    if is_deeper(body, settings.max_json_depth):
+        detail = _say("too_deep", language, most=settings.max_json_depth)
+        raise _RefusedError(_problem(request, "malformed-json", detail, language))
     try:
         data = from_json(body, allow_inf_nan=False)
     except ValueError as error:
@@ -181,12 +191,14 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 _MEANINGS: Final = {
     400: "Not JSON, or a malformed header.",
+    401: "Who asks is unknown: no token or key, or none that counts.",
+    403: "The caller has no such permission, or local mode is asked from elsewhere.",
     404: "There is no such thing.",
     409: "The idempotency key was used for another brief.",
     413: "The body is too large.",
     415: "Not application/json.",
     422: "Well-formed JSON that is no brief one can plan; `errors` names every wrong field.",
-    429: "Too many plans at once; see Retry-After.",
+    429: "Too many requests of this user, or too many plans at once; see Retry-After.",
     503: "A part is missing or does not answer; see Retry-After and /readyz.",
     504: "The deadline passed.",
 }
@@ -211,7 +223,8 @@ def create_app(planning: Planning) -> FastAPI:
     async def create_plan(request: Request) -> Response:
         """The best portfolio for a brief. Messages are in the brief's language, else in that of Accept-Language."""
         language = language_of(request.headers.get("accept-language"))
-        data = _parsed(request, await _body(request, language), language)
+        body = await _body(request, planning.settings, language)
+        data = _parsed(request, body, planning.settings, language)
         language = language_of(request.headers.get("accept-language"), data)
         key = request.headers.get("idempotency-key")
         if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
@@ -225,7 +238,7 @@ def create_app(planning: Planning) -> FastAPI:
     async def read_plan(plan_id: str, request: Request) -> Response:
         language = language_of(request.headers.get("accept-language"))
         try:
-            stored = await _in_time(planning, planning.find(UUID(plan_id)))
+            stored = await _in_time(planning, planning.find(principal_of(request).organisation, UUID(plan_id)))
         except ValueError:
             stored = None
         if stored is None:
@@ -295,6 +308,8 @@ def create_app(planning: Planning) -> FastAPI:
 
     add_webhooks(app, planning)
     _add_error_handlers(app, planning)
+    check_routes(_methods_and_routes(app))
+    app.add_middleware(Guard, access=planning.access, route_of=partial(_route_of, app))
     app.add_middleware(RequestScope, app=app)
     return app
 
@@ -314,7 +329,8 @@ async def _answer(
     except BriefRejectedError as rejected:
         metrics.PLANS.labels("refused").inc()
         return _invalid(request, rejected.errors, language)
-    stored = await _in_time(planning, planning.plan(brief, idempotency_key=key))
+    organisation = principal_of(request).organisation
+    stored = await _in_time(planning, planning.plan(brief, organisation=organisation, idempotency_key=key))
     assert stored is not None
     metrics.PLANS.labels("replayed" if stored.replayed else "made").inc()
     headers = {"Location": f"/v1/plans/{stored.answer['plan_id']}", "Content-Language": language}
@@ -441,7 +457,11 @@ class RequestScope:
         metrics.REQUESTS.labels(route, method, str(status)).inc()
         metrics.REQUEST_SECONDS.labels(route).observe(seconds)
         if route not in _QUIET:
-            log.info("request", method=method, route=route, status=status, milliseconds=round(seconds * 1000, 1))
+            principal = scope.get("turnout_principal")
+            log.info(
+                "request", method=method, route=route, status=status, milliseconds=round(seconds * 1000, 1),
+                caller=principal.caller if principal else None,
+            )  # fmt: skip
 
 
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
@@ -450,10 +470,18 @@ _QUIET: Final = frozenset({"/livez", "/readyz", "/metrics"})
 
 def _route_of(app: FastAPI, scope: Scope) -> str:
     """The template of the route that answers, e.g. ``/v1/plans/{plan_id}``; one name for all that is not there."""
+    known = scope.get("turnout_route")
+    if known is None:
+        matching = (getattr(r, "path", "other") for r in app.routes if r.matches(scope)[0] is not Match.NONE)
+        known = scope["turnout_route"] = str(next(matching, "other"))
+    return str(known)
+
+
+def _methods_and_routes(app: FastAPI) -> Iterator[tuple[str, str]]:
     for route in app.routes:
-        if route.matches(scope)[0] is not Match.NONE:
-            return str(getattr(route, "path", "other"))
-    return "other"
+        for method in getattr(route, "methods", None) or ():
+            if method != "HEAD":
+                yield method, str(getattr(route, "path", ""))
 
 
 # --- OpenAPI -------------------------------------------------------------------------------------------------------
@@ -476,6 +504,29 @@ _BRIEF_BODY: Final[dict[str, Any]] = {
 }  # fmt: skip
 
 
+def _add_guard(operation: dict[str, Any], needed: Permission | None) -> None:
+    """What :class:`serving.auth.Guard` does before a route, in the route's own description."""
+    answers = operation["responses"]
+    for status in (401, 403, 429, 503) if needed is not OPEN else (403,):
+        reference = {"$ref": "#/components/schemas/ProblemDetails"}
+        answers.setdefault(
+            str(status), {"description": _MEANINGS[status], "content": {"application/json": {"schema": reference}}}
+        )
+    if needed is None:
+        return
+    operation["security"] = [{"bearer": []}, {"key": []}]
+    operation["x-permission"] = needed.value
+    fields = {
+        "RateLimit-Limit": "Requests a user may make in the window.",
+        "RateLimit-Remaining": "How many of them are left.",
+        "RateLimit-Reset": "Seconds until the oldest one leaves the window.",
+    }
+    for described in answers.values():
+        described.setdefault("headers", {}).update({
+            name: {"description": text, "schema": {"type": "integer"}} for name, text in fields.items()
+        })  # fmt: skip
+
+
 def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         schema = get_openapi(
@@ -488,14 +539,23 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         for name, definition in {**definitions, "Brief": brief}.items():
             components.setdefault(name, definition)
         # FastAPI's own validation never answers: bodies and ids are read by hand.
-        for path in schema["paths"].values():
-            for operation in path.values():
+        for path, operations in schema["paths"].items():
+            for method, operation in operations.items():
                 answers = operation["responses"]
                 if "422" in answers and "HTTPValidationError" in str(answers["422"]):
                     del answers["422"]
+                _add_guard(operation, ACCESS[method.upper(), path])
                 for status, described in answers.items():
                     if int(status) >= 400 and "ProblemDetails" in str(described):
                         described["content"] = {MEDIA_TYPE: next(iter(described["content"].values()))}
+        schema["components"]["securitySchemes"] = {
+            "bearer": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "A token of the identity provider, or an API key.",
+            },
+            "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An API key."},
+        }
         for unused in ("HTTPValidationError", "ValidationError"):
             components.pop(unused, None)
         app.openapi_schema = schema

@@ -35,6 +35,11 @@ MODEL_LOADED = Gauge(
 MODEL_RELOADS = Counter("turnout_model_reloads", "Changes of the model in use.", ["outcome"])
 MAIL_EVENTS = Counter("turnout_mail_events", "Mail events received, by what became of them.", ["outcome"])
 MAIL_POSTS = Counter("turnout_mail_posts", "Requests with mail events, by what became of them.", ["outcome"])
+AUTHENTICATIONS = Counter(
+    "turnout_authentications", "Requests to guarded routes, by who was found to ask.", ["mode", "outcome"]
+)
+RATE_LIMITS = Counter("turnout_rate_limits", "Requests counted by the rate limit.", ["outcome"])
+WAITING = Gauge("turnout_plans_waiting", "Plans waiting for their turn.", multiprocess_mode="livesum")
 PART_READY = Gauge("turnout_part_ready", "1 while a part works.", ["part"], multiprocess_mode="livemin")
 
 

@@ -46,6 +46,7 @@ class ProblemDetails(BaseModel):
 _KINDS: Final[dict[str, tuple[int, str, str]]] = {
     "malformed-json": (400, "JSONとして読めません", "The body is not JSON"),
     "bad-request": (400, "リクエストが不正です", "The request is malformed"),
+    "unauthenticated": (401, "認証が必要です", "Not authenticated"),
     "forbidden": (403, "受け付けられません", "Refused"),
     "not-found": (404, "見つかりません", "Not found"),
     "method-not-allowed": (405, "このメソッドは使えません", "Method not allowed"),
@@ -54,6 +55,7 @@ _KINDS: Final[dict[str, tuple[int, str, str]]] = {
     "unsupported-media-type": (415, "この形式の本文は受け付けません", "Unsupported media type"),
     "invalid-brief": (422, "依頼内容に誤りがあります", "The brief cannot be planned"),
     "overloaded": (429, "混み合っています", "Too many requests at once"),
+    "rate-limited": (429, "リクエストが多すぎます", "Too many requests"),
     "internal": (500, "内部エラー", "Internal error"),
     "not-ready": (503, "まだ準備ができていません", "Not ready"),
     "unavailable": (503, "今は受け取れません", "Cannot be taken now"),

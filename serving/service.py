@@ -14,9 +14,12 @@ import bentoml
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.http import create_app
+from serving.auth import NATIVE as GUARDED
+from serving.auth import Guard, caller, is_served, mode_of
+from serving.http import RequestScope, create_app
 from serving.state import Planning
 from turnout.brief import Brief
+from turnout.errors import ConfigurationError
 from turnout.logs import configure
 from turnout.plan import Plan
 from turnout.settings import load_settings
@@ -27,18 +30,26 @@ log = structlog.get_logger(__name__)
 NATIVE: Final = ("/bento/", "/static_content/", "/schema.json")
 
 _settings = load_settings()
+if is_served():
+    try:  # before any worker: they would be started again and again
+        mode_of(_settings)
+    except ConfigurationError as error:
+        raise SystemExit(f"error: {error}") from error
 _planning = Planning(_settings)
 _app = create_app(_planning)
 
 
 class Front:
-    """Sends requests to the HTTP API, or on to BentoML."""
+    """Sends requests to the HTTP API, or on to BentoML: to its endpoint only past the guard."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.native = app
+        self.guarded = RequestScope(Guard(app, _planning.access, route_of=lambda _: "other"), _app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith(NATIVE):
+        if scope["type"] == "http" and scope["path"].startswith(GUARDED):
+            await self.guarded(scope, receive, send)
+        elif scope["type"] != "http" or scope["path"].startswith(NATIVE):
             await self.native(scope, receive, send)
         else:
             await _app(scope, receive, send)
@@ -68,7 +79,9 @@ class Turnout:
     @bentoml.api(route="/bento/plan")  # type: ignore[untyped-decorator]
     async def plan(self, brief: Brief, /) -> Plan:
         """A plan for BentoML's own clients: ``bentoml.SyncHTTPClient(url).plan(brief)``."""
-        stored = await _planning.plan(brief)
+        principal = caller.get()
+        assert principal is not None, "the guard has let nobody pass"
+        stored = await _planning.plan(brief, organisation=principal.organisation)
         return Plan.model_validate(stored.answer)
 
 

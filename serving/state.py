@@ -22,12 +22,14 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from serving import metrics, store
+from serving.auth import Access, mode_of
 from serving.features import FeatureReader
+from serving.limits import Admission
 from serving.planner import Bundle, Features, make_plan
 from serving.store import StoredPlan
 from turnout import registry
 from turnout.brief import Brief
-from turnout.errors import NotReadyError, TurnoutError
+from turnout.errors import NotReadyError
 from turnout.identity import event_key, share_of
 from turnout.money import Rates
 from turnout.plan import ModelVersion, Plan
@@ -43,12 +45,6 @@ RETRY_SECONDS: Final = 3.0
 #: How long monitoring figures are kept before they are read again.
 MONITOR_SECONDS: Final = 30.0
 PROBE_SECONDS: Final = 2.0
-#: More plans than this at once are refused early instead of timing out late.
-MOST_IN_FLIGHT: Final = 128
-
-
-class OverloadedError(TurnoutError):
-    """Too many plans are being made; ask again in a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +136,19 @@ class Planning:
         self._workers = ThreadPoolExecutor(max(1, settings.threads), thread_name_prefix="plan")
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._tasks: list[asyncio.Task[None]] = []
-        self._in_flight = 0
+        self.admission = Admission(settings.max_in_flight, settings.max_waiting, settings.queue_seconds)
+        self.access = Access(settings, lambda: self.engine)
         self._monitored: tuple[float, list[store.Monitored]] | None = None
 
     # --- life ------------------------------------------------------------------------------------------------------
     async def start(self) -> None:
-        """Open connections and begin loading; returns at once."""
+        """Open connections and begin loading; returns at once.
+
+        Raises:
+            ConfigurationError: nobody has said who may use the service, or anybody could.
+        """
         assert self.settings.redis_url is not None, "start inside turnout.runtime.services()"
+        mode_of(self.settings)
         self._engine = store.create_engine(self.settings)
         self._redis = Redis.from_url(
             self.settings.redis_url,
@@ -163,6 +165,7 @@ class Planning:
         for task in self._tasks:
             with suppress(asyncio.CancelledError):
                 await task
+        await self.access.close()
         if self._engine is not None:
             await self._engine.dispose()
         if self._redis is not None:
@@ -220,27 +223,23 @@ class Planning:
         return await asyncio.get_running_loop().run_in_executor(self._loader, function)
 
     # --- plans -----------------------------------------------------------------------------------------------------
-    async def plan(self, brief: Brief, *, idempotency_key: str | None = None) -> StoredPlan:
-        """Make a plan and store it, or give the one stored under the key.
+    async def plan(self, brief: Brief, *, organisation: str, idempotency_key: str | None = None) -> StoredPlan:
+        """Make a plan of an organisation and store it, or give the one stored under the key.
 
         Raises:
             NotReadyError: a model, the features or the database is missing.
-            OverloadedError: too many plans are being made.
+            limits.OverloadedError: too many plans are being made.
             InputError: the brief cannot be planned.
             store.KeyConflictError: the key belongs to another brief.
         """
-        if self._in_flight >= MOST_IN_FLIGHT:
-            raise OverloadedError(f"{MOST_IN_FLIGHT} plans are being made already")
-        self._in_flight += 1
-        metrics.IN_FLIGHT.inc()
-        try:
-            return await self._plan(brief, idempotency_key)
-        finally:
-            self._in_flight -= 1
-            metrics.IN_FLIGHT.dec()
+        async with self.admission.turn():
+            metrics.IN_FLIGHT.inc()
+            try:
+                return await self._plan(brief, organisation, idempotency_key)
+            finally:
+                metrics.IN_FLIGHT.dec()
 
-    async def _plan(self, brief: Brief, key: str | None) -> StoredPlan:
-        organisation = self.settings.organisation
+    async def _plan(self, brief: Brief, organisation: str, key: str | None) -> StoredPlan:
         if key is not None:
             earlier = await store.find_by_key(self.engine, organisation, key, brief)
             if earlier is not None:
@@ -255,7 +254,7 @@ class Planning:
         )
         # One hop to a thread for everything that is not waiting: the feature read is one round trip of milliseconds.
         features, plan = await asyncio.get_running_loop().run_in_executor(
-            self._workers, partial(self._compute, brief, bundle, reader)
+            self._workers, partial(self._compute, brief, organisation, bundle, reader)
         )
         started = perf_counter()
         stored = await store.save(
@@ -265,9 +264,9 @@ class Planning:
         metrics.GOAL_PROBABILITY.observe(plan.totals.goal_probability)
         return stored
 
-    def _compute(self, brief: Brief, bundle: Bundle, reader: FeatureReader) -> tuple[Features, Plan]:
+    def _compute(self, brief: Brief, organisation: str, bundle: Bundle, reader: FeatureReader) -> tuple[Features, Plan]:
         began = perf_counter()
-        features = reader.read(self.catalogue.ids, brief.event.category)
+        features = reader.read(self.catalogue.ids, brief.event.category, organisation)
         read = perf_counter()
         now = datetime.now(UTC)
         plan = make_plan(brief, bundle, features, now, rates=self.rates, country=self.settings.country)
@@ -277,9 +276,9 @@ class Planning:
             metrics.FEATURE_AGE.set((now - features.as_of).total_seconds())
         return features, plan
 
-    async def find(self, plan_id: UUID) -> StoredPlan | None:
-        """A stored plan of this organisation."""
-        return await store.find(self.engine, self.settings.organisation, plan_id)
+    async def find(self, organisation: str, plan_id: UUID) -> StoredPlan | None:
+        """A stored plan of an organisation."""
+        return await store.find(self.engine, organisation, plan_id)
 
     async def monitored(self) -> list[store.Monitored]:
         """The newest monitoring figures; those read last while the database does not answer."""

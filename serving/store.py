@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import RowMapping, Select, func, select
+from sqlalchemy import RowMapping, Select, func, make_url, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
@@ -20,6 +21,7 @@ from turnout.identity import event_key
 from turnout.money import Rates
 from turnout.plan import Allocation, Interval, Plan
 from turnout.settings import Settings
+from turnout.warehouse.security import ORGANISATION, SERVICE_ROLE
 from turnout.warehouse.tables import model_monitor
 from turnout.warehouse.tables import plan as plan_table
 from turnout.warehouse.tables import prediction as prediction_table
@@ -55,10 +57,17 @@ class Monitored:
 
 
 def create_engine(settings: Settings) -> AsyncEngine:
-    """An asynchronous engine that gives up early: a request has a deadline."""
+    """An asynchronous engine that gives up early: a request has a deadline.
+
+    Its connections are :data:`~turnout.warehouse.security.SERVICE_ROLE` from their first packet on, so what a
+    transaction sees is what :func:`session` names, and nothing where nothing is named.
+    """
     seconds = max(1, round(settings.request_timeout_seconds))
+    url = settings.url_for("turnout")
+    if settings.service_database_url:
+        url = make_url(settings.service_database_url).set(drivername=url.drivername)
     return create_async_engine(
-        settings.url_string("turnout"),
+        url,
         poolclass=AsyncAdaptedQueuePool,
         pool_size=4,
         max_overflow=12,
@@ -66,9 +75,20 @@ def create_engine(settings: Settings) -> AsyncEngine:
         pool_pre_ping=True,
         connect_args={
             "connect_timeout": min(3, seconds),
-            "options": f"-c statement_timeout={seconds * 1000} -c timezone=UTC",
+            "options": f"-c statement_timeout={seconds * 1000} -c timezone=UTC -c role={SERVICE_ROLE}",
         },
     )
+
+
+_NAME: Final = text("SELECT set_config(:name, :organisation, true)")
+
+
+@asynccontextmanager
+async def session(engine: AsyncEngine, organisation: str) -> AsyncIterator[AsyncConnection]:
+    """A transaction that sees and writes one organisation's rows only, whatever its queries say."""
+    async with engine.begin() as connection:
+        await connection.execute(_NAME, {"name": ORGANISATION, "organisation": organisation})
+        yield connection
 
 
 async def find_by_key(engine: AsyncEngine, organisation: str, key: str, brief: Brief) -> StoredPlan | None:
@@ -77,7 +97,7 @@ async def find_by_key(engine: AsyncEngine, organisation: str, key: str, brief: B
     Raises:
         KeyConflictError: it was made for another brief.
     """
-    async with engine.connect() as connection:
+    async with session(engine, organisation) as connection:
         return await _by_key(connection, organisation, key, brief)
 
 
@@ -86,7 +106,7 @@ async def find(engine: AsyncEngine, organisation: str, plan_id: UUID) -> StoredP
     query = select(plan_table.c.answer).where(
         plan_table.c.plan_id == plan_id, plan_table.c.organisation == organisation
     )
-    async with engine.connect() as connection:
+    async with session(engine, organisation) as connection:
         answer = (await connection.execute(query)).scalar_one_or_none()
     return None if answer is None else StoredPlan(answer, replayed=True)
 
@@ -98,7 +118,7 @@ async def monitored(engine: AsyncEngine, organisation: str) -> list[Monitored]:
     here = table.organisation == organisation
     newest = select(func.max(table.as_of)).where(here).scalar_subquery()
     query = select(*names).where(here, table.as_of == newest, table.model_version == "", table.value.is_not(None))
-    async with engine.connect() as connection:
+    async with session(engine, organisation) as connection:
         return [Monitored(**row) for row in (await connection.execute(query)).mappings()]
 
 
@@ -120,7 +140,7 @@ async def save(
         KeyConflictError: the key belongs to another brief.
     """
     row = plan_row(organisation, plan, idempotency_key)
-    async with engine.begin() as connection:
+    async with session(engine, organisation) as connection:
         statement = insert(plan_table).on_conflict_do_nothing().returning(plan_table.c.plan_id)
         if (await connection.execute(statement, row)).scalar_one_or_none() is None:
             assert idempotency_key is not None, "plan ids are random; only a key can be taken"

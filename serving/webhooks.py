@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo
 import structlog
 from fastapi import FastAPI, Request
 from pydantic import BaseModel, Field
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.requests import ClientDisconnect
@@ -28,6 +29,7 @@ from starlette.responses import JSONResponse, Response
 from serving import metrics
 from serving.problems import Language, ProblemDetails, language_of, problem, request_id_of
 from serving.state import Planning
+from serving.store import session
 from turnout.credentials import SendGridCredentials
 from turnout.errors import ConfigurationError, NotReadyError
 from turnout.mail_events import (
@@ -222,7 +224,7 @@ class MailEvents:
         work = partial(store, organisation=self.settings.organisation, account=account, events=batch.events)
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                async with self._storing, self.planning.engine.begin() as connection:
+                async with self._storing, session(self.planning.engine, self.settings.organisation) as connection:
                     stored = await connection.run_sync(work)
             except (SQLAlchemyError, OSError, NotReadyError) as error:
                 if attempt < ATTEMPTS and getattr(getattr(error, "orig", None), "sqlstate", None) in _PASSING:
@@ -263,6 +265,9 @@ class _Months:
     async def _make(self, engine: AsyncEngine, months: set[date]) -> None:
         try:
             async with engine.begin() as connection:
+                # A table's owner makes its partitions. With a log-in of its own the service is not the owner, and
+                # the nightly run makes them; the rows are safe in the DEFAULT partition meanwhile.
+                await connection.execute(text("SET LOCAL ROLE NONE"))
                 await connection.run_sync(partial(ensure_partitions, table=email_event, days=sorted(months)))
                 left = await connection.run_sync(partial(missing_months, table=email_event, days=sorted(months)))
         except Exception as error:  # the rows are safe where they are

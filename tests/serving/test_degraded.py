@@ -25,14 +25,14 @@ def nothing(tmp_path) -> Settings:
     """Settings whose every server is away."""
     return Settings(
         home=tmp_path, database_url=f"postgresql://nobody@{CLOSED}/turnout", redis_url=f"redis://{CLOSED}/0",
-        request_timeout_seconds=2,
+        request_timeout_seconds=2, auth="local",
     )  # fmt: skip
 
 
 @asynccontextmanager
 async def client(planning: Planning) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(create_app(planning), raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as http:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=60) as http:
         yield http
 
 
@@ -94,12 +94,11 @@ async def test_what_takes_too_long_is_ended(nothing, monkeypatch):
     assert time.monotonic() - began < 5
     assert answer.status_code == 504
     assert "0.2 s" in answer.json()["detail"]
-    assert planning._in_flight == 0
+    assert planning.admission.running == 0
 
 
 async def test_too_many_at_once_are_refused_early(nothing, monkeypatch):
-    planning = Planning(nothing)
-    monkeypatch.setattr(state, "MOST_IN_FLIGHT", 3)
+    planning = Planning(nothing.model_copy(update={"max_in_flight": 3, "max_waiting": 0}))
 
     async def slow(*_):
         await asyncio.sleep(0.5)

@@ -70,7 +70,7 @@ def run_demo(
                 url = f"http://{ready.host}:{ready.service_port}"
                 _wait_until_ready(url)
             with steps.step("plan over HTTP"):
-                answer = ask_service(url, question)
+                answer = ask_service(url, question, ready.api_key)
     return answer, steps.seconds
 
 

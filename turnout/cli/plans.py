@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import httpx
 import typer
 import yaml
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from turnout.brief import Brief
 from turnout.cli.output import JsonFlag, emit_json, out
@@ -55,8 +55,11 @@ def _short(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "…"
 
 
-def ask_service(url: str, brief: Brief) -> Plan:
+def ask_service(url: str, brief: Brief, key: SecretStr | None = None) -> Plan:
     """Send ``brief`` to a running service.
+
+    Args:
+        key: the API key to show, where the service asks for one.
 
     Raises:
         TurnoutError: the service refused, with its own words, or did not answer.
@@ -65,7 +68,10 @@ def ask_service(url: str, brief: Brief) -> Plan:
         response = httpx.post(
             f"{url.rstrip('/')}/v1/plans",
             json=brief.model_dump(mode="json", exclude_none=True),
-            headers={"Accept-Language": brief.language},
+            headers={
+                "Accept-Language": brief.language,
+                **({"Authorization": f"Bearer {key.get_secret_value()}"} if key is not None else {}),
+            },
             timeout=30,
         )
     except httpx.HTTPError as error:
@@ -102,8 +108,9 @@ def plan(
     from turnout.runtime.supervisor import service_url
 
     question = read_brief(brief)
-    target = url or service_url(load_settings())
-    answer = ask_service(target, question) if target else _plan_here(question)
+    settings = load_settings()
+    target = url or service_url(settings)
+    answer = ask_service(target, question, settings.api_key) if target else _plan_here(question)
     if output:
         output.write_text(answer.model_dump_json(indent=2), encoding="utf-8")
     if calendar:

@@ -13,6 +13,7 @@ from turnout.cli.models import today
 from turnout.cli.output import JsonFlag, Steps, emit_json, err, out
 from turnout.cli.session import warehouse
 from turnout.errors import InputError, Problem, TurnoutError
+from turnout.identity_roles import auth_mode
 from turnout.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def up(
     from turnout.runtime import supervisor
 
     settings = load_settings()
+    auth_mode(settings, default="local")  # before anything starts
     if foreground:
         supervisor.run(settings, progress=None if as_json else _tell)
         return

@@ -10,6 +10,7 @@ import httpx
 import structlog
 
 from turnout.errors import TurnoutError
+from turnout.identity_roles import auth_mode
 from turnout.runtime import airflow
 from turnout.runtime.supervisor import Spec
 from turnout.settings import Settings
@@ -76,7 +77,11 @@ def mlflow_spec(settings: Settings) -> Spec:
 
 
 def service_spec(settings: Settings) -> Spec:
-    """The planner's service. Alive is enough to be up: it becomes ready with the first model."""
+    """The planner's service. Alive is enough to be up: it becomes ready with the first model.
+
+    Raises:
+        ConfigurationError: it would let in anybody from anywhere.
+    """
     url = f"http://{_local(settings.host)}:{settings.service_port}"
     return Spec(
         name="service",
@@ -86,6 +91,7 @@ def service_spec(settings: Settings) -> Spec:
         ),
         environment={
             **settings.environment(),
+            "TURNOUT_AUTH": auth_mode(settings, default="local"),
             "BENTOML_HOME": str(settings.home_path / "bentoml"),
             "BENTOML_DO_NOT_TRACK": "true",
             "MLFLOW_DISABLE_TELEMETRY": "true",
