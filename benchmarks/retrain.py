@@ -3,9 +3,9 @@
     python -m benchmarks.retrain [--json] [--fractions 1/16,1/8,1/4,1/2,1] [--rows 30e6] [--events 24000]
                                  [--results FILE] [--folder FOLDER] [--threads N] [--seed 1]
 
-For each fraction, in a home and on servers of its own: the warehouse is filled with that share of the events and of the
-ad and e-mail rows (:mod:`benchmarks.retrain_world`, simulated), then the stages of the nightly DAG run one after another,
-each in a process of its own (:mod:`benchmarks.retrain_stages`):
+For each fraction, in a home and on servers of its own: the warehouse is filled with that share of the events and of
+the ad and e-mail rows (:mod:`benchmarks.retrain_world`, simulated), then the stages of the nightly DAG run one after
+another, each in a process of its own (:mod:`benchmarks.retrain_stages`):
 
     features → publish → demand → response (with its backtest) → promote
 
@@ -110,7 +110,7 @@ class Measured:
 
 
 def pss(pid: int) -> int:
-    """Proportional set size of a process in bytes; 0 where it is gone, its resident size where the kernel tells none."""
+    """Proportional set size of a process in bytes: 0 where it is gone, its resident size where that is all there is."""
     try:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
