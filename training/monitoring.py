@@ -6,6 +6,9 @@ tactics, as a share of the larger of the two sums; of equally near ones the last
 spend alone, so an event counts only where that share is at most :data:`FOLLOWED`; the others are ``not_followed``.
 Where nobody knows what was spent, the last plan counts. What came in plays no part in the choice.
 
+The outcome is the newest one known, of the event's day: restated figures replace the earlier ones for predictions made
+long ago, too, and ``restated`` says so.
+
 **What is measured**, over the last 28, 90 and 365 days of events, per segment ('' all) and model version ('' any):
 
 ===============  =======================================================================================================
@@ -17,6 +20,9 @@ not_followed     share of planned events that were done otherwise
 tactic_mae,      the same per tactic (``subject``), of tactics whose spend came within :data:`FOLLOWED` of the plan
 tactic_bias
 psi, missing     drift of features and of predictions (``subject``), :mod:`training.drift`
+restated         change of outcomes that the champion was trained on, since; ``evidence`` of ``reference`` events
+ab               where champion and challenger share the events: difference of the arms (:mod:`training.abtest`),
+                 per measure (``subject``); ``reference`` is p, ``detail`` the better version, if one is
 ===============  =======================================================================================================
 
 A judgement needs :data:`FEWEST` events (coverage and wape :data:`ENOUGH`), and its level is divided by the number of
@@ -25,10 +31,11 @@ segments judged beside each other. Everything is computed anew for one morning, 
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -43,6 +50,7 @@ from training.drift import Drift, Reference, Status
 from turnout import registry
 from turnout.alerts import send_alert
 from turnout.errors import NotReadyError
+from turnout.model_news import DRIFT_DAYS, FEWEST_SHOWN, MAIN_WINDOW, sentence
 from turnout.settings import Settings
 from turnout.warehouse.engine import create_engine
 from turnout.warehouse.tables import model_monitor
@@ -53,36 +61,54 @@ Floats = NDArray[np.float64]
 
 #: Days of events looked back on.
 WINDOWS = (28, 90, 365)
-#: The window that summaries and alerts speak of.
-MAIN_WINDOW = 90
-#: Days of predictions whose features are compared with those of the training, and of earlier predictions.
-DRIFT_DAYS, DRIFT_REFERENCE_DAYS = 28, 180
+#: Days of earlier predictions that those of the last :data:`~turnout.model_news.DRIFT_DAYS` are compared with.
+DRIFT_REFERENCE_DAYS = 180
 #: Share of the money that may have been spent otherwise than planned.
 FOLLOWED = 0.25
 FEWEST, ENOUGH = 8, 20
-_FEWEST_SHOWN = 5
+#: Artefact of a response model: the outcomes it was trained on, by event.
+OUTCOMES_FILE = "outcomes.csv"
+#: An outcome counts as restated when it moved by more than this share, and by more than one person.
+RESTATED = 0.02
 _WARNING_P, _ALARM_P = 0.01, 0.001
 _BIAS_WARNING, _BIAS_ALARM = 0.15, 0.25
 _WAPE_WARNING, _WAPE_ALARM = 1.25, 1.5
-_RANK: Mapping[Status, int] = {"ok": 0, "too_few": 0, "warning": 1, "alarm": 2}
 
-_PLANS = """
+#: Registrations after the event's day are no outcome of a plan (:mod:`training.point_in_time`): joined as ``late``,
+#: added up by event, or by event and tactic.
+_LATE = """
+LEFT JOIN (
+    SELECT {keys}, sum(registrations) AS registrations
+    FROM turnout.late_registration WHERE organisation = :organisation GROUP BY {keys}
+) AS late ON late.event_id = {of}.event_id AND {of}.registrations_basis = 'registration_system'
+"""
+_OF_DAY = "greatest({of}.registrations - coalesce(late.registrations, 0), 0) AS registrations"
+_LATE_EVENTS, _EVENT_OF_DAY = _LATE.format(keys="event_id", of="s"), _OF_DAY.format(of="s")
+_PLANS = f"""
 SELECT p.plan_id, p.event_id, p.created_at, p.model_versions -> 0 ->> 'alias' AS arm,
        (p.brief -> 'goal' ->> 'target')::float8 AS target,
        r.tactic_id, r.spend_base, r.staff_hours, r.registrations_mean AS mean, r.registrations_p10 AS p10,
        r.registrations_p90 AS p90, r.model_name, r.model_version,
-       s.segment_id, s.event_date, s.registrations, s.attendees
+       s.segment_id, s.event_date, {_EVENT_OF_DAY}, s.attendees
 FROM turnout.plan p
 JOIN turnout.prediction r ON r.plan_id = p.plan_id
 JOIN turnout.event_summary s ON s.organisation = p.organisation AND s.event_id = p.event_id
+{_LATE_EVENTS}
 WHERE p.organisation = :organisation AND s.event_date >= :since AND s.event_date < :until
   AND (p.created_at AT TIME ZONE :zone)::date < s.event_date
 ORDER BY p.event_id, p.created_at, p.plan_id, r.tactic_id
 """
-_ACTUAL = """
-SELECT event_id, tactic_id, spend_base, registrations
-FROM turnout.event_tactic
-WHERE organisation = :organisation AND event_date >= :since AND event_date < :until
+_ACTUAL = f"""
+SELECT t.event_id, t.tactic_id, t.spend_base, {_OF_DAY.format(of="t")}
+FROM turnout.event_tactic t
+{_LATE.format(keys="event_id, tactic_id", of="t")} AND late.tactic_id = t.tactic_id
+WHERE t.organisation = :organisation AND t.event_date >= :since AND t.event_date < :until
+"""
+_OUTCOMES = f"""
+SELECT s.event_id, {_EVENT_OF_DAY}
+FROM turnout.event_summary s
+{_LATE_EVENTS}
+WHERE s.organisation = :organisation AND s.event_date < :until
 """
 #: One row per tactic, category and day: what-ifs of one day share their features. Those of older days are not needed.
 _SERVED = """
@@ -271,6 +297,7 @@ def _rows(settings: Settings, engine: Engine, as_of: date) -> Iterator[Row]:
     with engine.connect() as connection:
         found = join(connection, settings, since, as_of)
         served = _read(connection, _SERVED, bound, ("spend_base", "staff_hours", "mean"))
+        outcomes = _read(connection, _OUTCOMES, bound, ("registrations",)).set_index("event_id")["registrations"]
     expected = _backtested(settings)
     for window in WINDOWS:
         first = as_of - timedelta(days=window)
@@ -282,6 +309,8 @@ def _rows(settings: Settings, engine: Engine, as_of: date) -> Iterator[Row]:
             yield from event_rows(mine, window, version, expected.get(version))
         yield from tactic_rows(tactics, window)
     yield from _drift_rows(settings, served, as_of)
+    yield from _restated_rows(settings, outcomes)
+    yield from _ab_rows(settings, as_of, engine)
 
 
 def event_rows(events: pd.DataFrame, window: int, version: str = "", expected: float | None = None) -> Iterator[Row]:
@@ -299,14 +328,14 @@ def _measured(own: pd.DataFrame, expected: float | None, tests: int, common: Map
     name = registry.RESPONSE
     planned = len(own)
     others = 1 - float(own["followed"].mean())
-    yield Row(name, "not_followed", others, planned, "ok" if planned >= _FEWEST_SHOWN else "too_few", **common)
+    yield Row(name, "not_followed", others, planned, "ok" if planned >= FEWEST_SHOWN else "too_few", **common)
     own = own[own["followed"]]
     n = len(own)
     if not n:
         return
     actual, mean = (own[c].to_numpy(dtype=np.float64) for c in ("registrations", "mean"))
     error = mean - actual
-    shown: Status = "ok" if n >= _FEWEST_SHOWN else "too_few"
+    shown: Status = "ok" if n >= FEWEST_SHOWN else "too_few"
     yield Row(name, "mae", float(np.abs(error).mean()), n, shown, **common)
     yield Row(name, "rmse", float(np.sqrt((error**2).mean())), n, shown, **common)
     inside = int(((actual >= own["p10"]) & (actual <= own["p90"])).sum())
@@ -326,7 +355,7 @@ def tactic_rows(tactics: pd.DataFrame, window: int) -> Iterator[Row]:
         own = tactics[tactics["tactic_id"] == tactic]
         actual, mean = (own[c].to_numpy(dtype=np.float64) for c in ("registrations", "mean"))
         common: dict[str, Any] = {"window_days": window, "subject": tactic}
-        shown: Status = "ok" if len(own) >= _FEWEST_SHOWN else "too_few"
+        shown: Status = "ok" if len(own) >= FEWEST_SHOWN else "too_few"
         yield Row(registry.RESPONSE, "tactic_mae", float(np.abs(mean - actual).mean()), len(own), shown, **common)
         if actual.sum() > 0:
             bias = float((mean - actual).sum() / actual.sum())
@@ -419,14 +448,57 @@ def _per_unit(served: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"tactic_id": served["tactic_id"], "prediction_per_unit": rate})
 
 
+def _restated_rows(settings: Settings, outcomes: pd.Series) -> Iterator[Row]:
+    """Whether outcomes that the champion learnt from are other ones by now."""
+    written = _written(settings, OUTCOMES_FILE)
+    if written is None:
+        return
+    then = pd.read_csv(io.StringIO(written), dtype={"event_id": str}).set_index("event_id")["registrations"].dropna()
+    now = outcomes.reindex(then.index)
+    both = now.notna()
+    then, now = then[both], now[both]
+    moved = (now - then).abs() > np.maximum(RESTATED * then, 1.0)
+    count, before = int(moved.sum()), float(then[moved].sum())
+    change = float(now[moved].sum()) / before - 1 if before > 0 else float(count > 0)
+    worst = (now - then)[moved].abs().sort_values(ascending=False).head(3)
+    named = ", ".join(f"{event} {then[event]:,.0f} → {now[event]:,.0f}" for event in worst.index)
+    yield Row(
+        registry.RESPONSE, "restated", change, count, "warning" if count else "ok", MAIN_WINDOW,
+        reference=float(len(then)), detail=named or None,
+    )  # fmt: skip
+
+
+def _ab_rows(settings: Settings, as_of: date, engine: Engine) -> Iterator[Row]:
+    """How the test of challenger against champion stands, where one runs."""
+    if settings.challenger_share <= 0:
+        return
+    from training import abtest
+
+    found = abtest.report(settings, as_of, engine=engine)
+    versions = {"champion": found.champion, "challenger": found.challenger}
+    for one in found.measures:
+        decided = one.better in versions
+        status: Status = "warning" if decided else "too_few" if one.better == "too_few" else "ok"
+        yield Row(
+            registry.RESPONSE, "ab", one.difference, one.champion_events + one.challenger_events, status, MAIN_WINDOW,
+            subject=one.name, reference=one.p,
+            detail=f"{one.better} v{versions[one.better]}" if decided else None,
+        )  # fmt: skip
+
+
 def _reference(settings: Settings) -> Reference | None:
     """The distributions the champion was trained on; None for a version that did not record them."""
+    written = _written(settings, drift.FILE)
+    return None if written is None else Reference.from_json(written)
+
+
+def _written(settings: Settings, name: str) -> str | None:
+    """A file that the champion's training wrote down; None where there is none."""
     champion = registry.alias_version(settings, registry.RESPONSE)
     if champion is None:
         return None
     run = registry.client(settings).get_model_version(registry.RESPONSE, champion).run_id
-    written = models.read_table(settings, run, drift.FILE)
-    return None if written is None else Reference.from_json(written)
+    return models.read_table(settings, run, name)
 
 
 # --- telling ----------------------------------------------------------------------------------------------------------
@@ -452,102 +524,3 @@ def _alarms_stored(connection: Connection, settings: Settings, as_of: date) -> s
         )
     )
     return {(r.model_name, r.segment_id, str(r.window_days), r.metric, r.subject) for r in found}
-
-
-_WORDS: Mapping[str, Mapping[str, str]] = {
-    "en": {
-        "all": "all segments",
-        "coverage_80": "{where}: the 80 % intervals held {value:.0%} of {n} events",
-        "bias": "{where}: predictions are {value:+.0%} off over {n} events",
-        "tactic_bias": "{subject}: predictions are {value:+.0%} off over {n} events",
-        "wape": "{where}: error {value:.0%} of registrations over {n} events, {reference:.0%} in the backtest",
-        "psi": "{subject} has drifted from what the model was trained on (PSI {value:.2f}, {n} values)",
-        "missing": "{subject} is unknown in {value:.0%} more of the plans than in training",
-        "other": "{where}: {metric} {value:.3g} ({n})",
-        "line": "Predictions of the last {window} days: {n} events, mean error {mae:.1f} registrations ({wape:.0%}), "
-        "bias {bias:+.0%}, 80 % intervals held {coverage:.0%}",
-        "few": "Predictions of the last {window} days: {n} events with a plan and an outcome, too few to judge",
-        "promoted": "{name} version {version} was promoted: {reasons}",
-        "refused": "{name} version {version} was not promoted: {reasons}",
-    },
-    "ja": {
-        "all": "全カテゴリ",
-        "coverage_80": "{where}: 80%区間に入ったのは{n}件中{value:.0%}",
-        "bias": "{where}: {n}件の予測が実績から{value:+.0%}ずれています",
-        "tactic_bias": "{subject}: {n}件の予測が実績から{value:+.0%}ずれています",
-        "wape": "{where}: {n}件の誤差は申込数の{value:.0%}(検証時は{reference:.0%})",
-        "psi": "{subject} の分布が学習時から変わりました(PSI {value:.2f}、{n}件)",
-        "missing": "{subject} が不明な計画が学習時より{value:.0%}多くなっています",
-        "other": "{where}: {metric} {value:.3g}({n}件)",
-        "line": "直近{window}日の予測: {n}件、平均誤差{mae:.1f}人({wape:.0%})、偏り{bias:+.0%}、"
-        "80%区間の的中{coverage:.0%}",
-        "few": "直近{window}日の予測: 計画と結果がそろったイベントは{n}件で、判断には足りません",
-        "promoted": "{name} バージョン{version} を採用: {reasons}",
-        "refused": "{name} バージョン{version} は不採用: {reasons}",
-    },
-}
-
-
-def sentence(row: Row, language: str) -> str:
-    """One row in words."""
-    words = _WORDS["ja" if language == "ja" else "en"]
-    return words.get(row.metric, words["other"]).format(
-        where=row.segment_id or words["all"], subject=row.subject, metric=row.metric, n=row.evidence,
-        value=float("nan") if row.value is None else row.value,
-        reference=float("nan") if row.reference is None else row.reference,
-    )  # fmt: skip
-
-
-def summary(settings: Settings, as_of: date, *, engine: Engine | None = None) -> list[str]:
-    """Lines for the night's message, in ``settings.language``: how predictions did, what is wrong, how the
-    A/B test stands, what was promoted.
-
-    Reads what :func:`observe` stored; empty where nothing was.
-    """
-    words = _WORDS["ja" if settings.language == "ja" else "en"]
-    lines: list[str] = []
-    try:
-        _, rows = latest(settings, as_of=as_of, engine=engine)
-    except NotReadyError:
-        rows = []
-    if rows:
-        whole = {r.metric: r for r in rows if r.window_days == MAIN_WINDOW and not (r.segment_id or r.model_version)}
-        n = whole["mae"].evidence if "mae" in whole else 0
-        if n >= _FEWEST_SHOWN and "wape" in whole:
-            value = {m: whole[m].value for m in ("mae", "wape", "bias", "coverage_80")}
-            lines.append(
-                words["line"].format(
-                    window=MAIN_WINDOW, n=n, mae=value["mae"], wape=value["wape"], bias=value["bias"],
-                    coverage=value["coverage_80"],
-                )
-            )  # fmt: skip
-        else:
-            lines.append(words["few"].format(window=MAIN_WINDOW, n=n))
-        bad = [
-            r for r in rows if _RANK[r.status] and not r.model_version and r.window_days in (MAIN_WINDOW, DRIFT_DAYS)
-        ]
-        bad.sort(key=lambda r: -_RANK[r.status])
-        lines += [sentence(row, settings.language) for row in bad[:10]]
-    if settings.challenger_share > 0:
-        from training import abtest
-
-        found = abtest.report(settings, as_of, engine=engine)
-        if found.measures:
-            lines.append(f"A/B: {found.verdict}")
-    return lines + _decisions(settings, as_of, words)
-
-
-def _decisions(settings: Settings, as_of: date, words: Mapping[str, str]) -> list[str]:
-    """What was decided on versions made since the day before ``as_of``."""
-    import json
-
-    lines = []
-    for name in registry.MODELS:
-        for version in models.versions(settings, name)[:1]:
-            made = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).astimezone(settings.zone).date()
-            verdict = version.tags.get("promotion")
-            if made < as_of - timedelta(days=1) or verdict not in ("promoted", "refused"):
-                continue
-            reasons = "; ".join(json.loads(version.tags.get("promotion_reasons") or "[]"))
-            lines.append(words[verdict].format(name=name, version=version.version, reasons=reasons))
-    return lines

@@ -193,6 +193,8 @@ def _record(
     )
     client.update_model_version(ref.name, ref.version, description=described(verdict, before, reasons))
     client.set_model_version_tag(ref.name, ref.version, "promotion_reasons", json.dumps(reasons, ensure_ascii=False))
+    if alarming:  # the night's message tells it apart from a version that is merely no better
+        client.set_model_version_tag(ref.name, ref.version, "promotion_alarming", "true")
     # last: where it is missing, the decision is made again
     client.set_model_version_tag(ref.name, ref.version, "promotion", verdict)
     log.info("promotion", model=ref.name, version=ref.version, promoted=promoted, reasons=reasons)

@@ -24,6 +24,7 @@ from training.backtest import Backtest
 from training.cautions import cautions
 from training.dataset import Dataset, build
 from training.estimator import TREE_PARAMETERS, Fitted, fit
+from training.monitoring import OUTCOMES_FILE
 from training.registry import Card, ModelRef
 from turnout.registry import RESPONSE
 from turnout.scoring.parameters import FILE
@@ -114,6 +115,7 @@ def _card(dataset: Dataset, trained: Trained, fingerprint: str, settings: Settin
             "report.json": json.dumps(trained.report, ensure_ascii=False, indent=1),
             "backtest.csv": trained.backtest.events.to_csv(),
             "backtest_rows.csv": trained.backtest.rows.to_csv(index=False),
+            OUTCOMES_FILE: dataset.history.events["registrations"].to_csv(),
             drift.FILE: drift.Reference.of(rows, drift.drifting_features()).to_json(),
         },
     )

@@ -8,7 +8,7 @@ sends another message only if there is something new in it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, time, timedelta
 from typing import Any, Final, Literal
@@ -18,10 +18,10 @@ import structlog
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from turnout import alerts
+from turnout import alerts, model_news
 from turnout.freshness import stale_accounts
 from turnout.identity import key_of
-from turnout.nightly_words import WORDS, what
+from turnout.nightly_words import WORDS, Language, what
 from turnout.settings import Settings
 from turnout.warehouse import tables as wh
 from turnout.warehouse.engine import create_engine
@@ -29,13 +29,24 @@ from turnout.warehouse.load import upsert
 
 log = structlog.get_logger(__name__)
 
-Kind = Literal["failed", "stopped", "refused", "quarantine", "stale", "unmapped", "warning"]
+Kind = Literal["failed", "stopped", "refused", "model", "quarantine", "stale", "unmapped", "warning"]
 #: The order of a message: what keeps data out comes first.
-_ORDER: Final[tuple[Kind, ...]] = ("failed", "stopped", "refused", "quarantine", "stale", "unmapped", "warning")
+_ORDER: Final[tuple[Kind, ...]] = (
+    "failed",
+    "stopped",
+    "refused",
+    "model",
+    "quarantine",
+    "stale",
+    "unmapped",
+    "warning",
+)
 #: What is told as long as it lasts; everything else once.
 _LASTING: Final = frozenset(("failed", "stopped", "refused"))
 #: Findings a message lists; more are counted.
 _LISTED: Final = 8
+#: Of what the monitoring of models found, the things that are told one by one.
+_MODEL_NEWS: Final = 4
 #: Nights that count as told before.
 _REMEMBERED_DAYS: Final = 60
 #: Days of spend that say how much an unmapped campaign matters.
@@ -75,7 +86,7 @@ class NightReport:
         night: the day whose morning it is of.
         findings: what matters, most important first; told ones are left out.
         told_before: findings of lesser kinds that an earlier message told and that last.
-        models: model → what became of its last training, where it was trained this night.
+        models: one line on the models: how predictions did and what was trained; None where there is nothing to say.
     """
 
     organisation: str
@@ -87,7 +98,7 @@ class NightReport:
     rows_quarantined: int
     findings: list[Finding] = field(default_factory=list)
     told_before: int = 0
-    models: dict[str, str] = field(default_factory=dict)
+    models: str | None = None
 
     @property
     def is_quiet(self) -> bool:
@@ -120,19 +131,28 @@ def gather(settings: Settings, engine: Engine, night: date) -> NightReport:
     organisation, zone = settings.organisation, settings.zone
     until = datetime.combine(night, time(12), zone)
     since = until - timedelta(days=1)
+    decided = model_news.decisions(settings, since, until)
     with engine.connect() as connection:
         told = _told(connection, organisation, night)
+        measured = model_news.measured(connection, organisation, night)
         found = [
+            *_model_findings(measured, decided, night, settings.language),
             *_failures(connection, organisation, since, until), *_checks(connection, organisation, since, until, told),
             *_quarantine(connection, organisation, since, until), *_stale(connection, organisation, night),
             *_unmapped(connection, organisation, night, told),
         ]  # fmt: skip
         new = [finding for finding in found if finding.kind in _LASTING or finding.key not in told]
         counts = _counts(connection, organisation, since, until)
-    new.sort(key=lambda f: (_ORDER.index(f.kind), -f.spend, -f.registrations, -f.places, f.source, f.account, f.code))
+    # those of the models come worst first
+    new.sort(
+        key=lambda f: (
+            _ORDER.index(f.kind), -f.spend, -f.registrations, -f.places if f.kind != "model" else 0, f.source,
+            f.account, f.code if f.kind != "model" else "",
+        )
+    )  # fmt: skip
     return NightReport(
         organisation, night, **counts, findings=new, told_before=len(found) - len(new),
-        models=_models(settings, since, until),
+        models=model_news.line(measured, decided, settings.language),
     )  # fmt: skip
 
 
@@ -304,20 +324,20 @@ def _unmapped(connection: Connection, organisation: str, night: date, told: set[
         )  # fmt: skip
 
 
-def _models(settings: Settings, since: datetime, until: datetime) -> dict[str, str]:
-    """Model → version and verdict of what was trained in the night; nothing where the registry does not answer."""
-    from turnout import registry
-
-    found: dict[str, str] = {}
-    try:
-        client = registry.client(settings)
-        for name in registry.MODELS:
-            for version in client.search_model_versions(f"name='{name}'"):
-                if since.timestamp() * 1000 <= version.creation_timestamp < until.timestamp() * 1000:
-                    found[name] = f"v{version.version} {version.tags.get('promotion') or 'trained'}"
-    except Exception as error:  # whatever a registry that is away raises: the message must go out all the same
-        log.warning("models left out of the night's report", error=type(error).__name__)
-    return found
+def _model_findings(
+    measured: Sequence[model_news.Measured], decided: Sequence[model_news.Decision], night: date, language: Language
+) -> Iterator[Finding]:
+    """What is wrong with the models, or decided about them: the worst by themselves, the rest together."""
+    news = model_news.news(measured, decided, night, language)
+    for one in news[:_MODEL_NEWS]:
+        yield Finding("model", one.key, f"model_{one.code}", "", "", one.text[:300])
+    rest = news[_MODEL_NEWS:]
+    if rest:
+        text = "; ".join(dict.fromkeys(what(f"model_{one.code}", language) for one in rest))
+        yield Finding(
+            "model", key_of(*(one.key for one in rest)), "model_more", "", "", text[:300], len(rest),
+            parts=tuple(one.key for one in rest),
+        )  # fmt: skip
 
 
 # --- words ------------------------------------------------------------------------------------------------------------
@@ -341,7 +361,8 @@ def render(report: NightReport, settings: Settings) -> tuple[str, str]:
     )  # fmt: skip
     if report.told_before:
         lines.append(t["told"].format(count=report.told_before))
-    lines.extend(t["model"].format(name=name, verdict=verdict) for name, verdict in sorted(report.models.items()))
+    if report.models:
+        lines.append(t["models"].format(what=report.models))
     docs = settings.docs_url or str(settings.home_path / "data_docs" / "index.html")
     lines.append(t["docs"].format(docs=docs))
     return title, "\n".join(lines)

@@ -15,9 +15,11 @@ from tests.training import histories
 from tests.training.histories import UNTIL, Law
 from training import drift, monitoring, response
 from training.drift import Reference
-from turnout import registry
+from training.promotion import promote_if_better
+from turnout import model_news, registry
 from turnout.settings import Settings
 from turnout.warehouse import tables
+from turnout.warehouse.partitions import ensure_months
 
 LAW = Law(days=80)
 
@@ -164,10 +166,12 @@ def test_what_goes_wrong_is_told_once_until_it_was_right_again(settings, engine,
     assert (again.alarms, next_night.alarms) == ([], [])
     assert len(told) == 1
     assert "all segments: predictions are +8" in told[0][1]
-    lines = monitoring.summary(settings, UNTIL)
-    assert lines[0].startswith("Predictions of the last 90 days: 40 events, mean error ")
-    assert any("80 % intervals held 0% of 40 events" in line for line in lines)
-    assert "直近90日の予測: 40件" in monitoring.summary(settings.model_copy(update={"language": "ja"}), UNTIL)[0]
+    with engine.connect() as connection:
+        rows = model_news.measured(connection, settings.organisation, UNTIL + timedelta(days=1))
+    assert model_news.headline(rows, "en").startswith("predictions of the last 90 days: 40 events, mean error ")
+    assert "直近90日の予測: 40件" in model_news.headline(rows, "ja")
+    said = model_news.news(rows, [], UNTIL, "en")
+    assert any("80 % intervals held 0% of 40 events" in one.text for one in said)
 
 
 def test_few_events_are_shown_and_not_judged(settings, engine, empty_registry, told):
@@ -179,7 +183,7 @@ def test_few_events_are_shown_and_not_judged(settings, engine, empty_registry, t
     assert value(rows, "bias").value == pytest.approx(4.0)
     assert {r.status for r in rows if r.metric != "not_followed"} == {"too_few"}
     assert not told
-    assert "too few to judge" in monitoring.summary(settings, UNTIL)[0]
+    assert "too few to judge" in model_news.headline(rows, "en")
 
 
 def test_good_predictions_seldom_alarm(settings):
@@ -199,7 +203,8 @@ def test_good_predictions_seldom_alarm(settings):
 
 def test_nothing_to_look_at_is_no_error(settings, engine, empty_registry, told):
     assert monitoring.observe(settings, UNTIL).rows == []
-    assert monitoring.summary(settings, UNTIL) == []
+    with engine.connect() as connection:
+        assert model_news.measured(connection, settings.organisation, UNTIL) == []
 
 
 def test_other_organisations_stay_out(settings, engine, empty_registry, told):
@@ -211,6 +216,92 @@ def test_other_organisations_stay_out(settings, engine, empty_registry, told):
     monitoring.observe(settings, UNTIL)
     assert monitoring.observe(other, UNTIL).rows == []
     assert monitoring.latest(settings)[1]
+
+
+# --- restated outcomes ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_outcomes_restated_after_training_are_noticed_measured_anew_and_learnt_next(
+    settings: Settings, engine, empty_registry, told
+):
+    events = histories.records(24, LAW)
+    histories.store(engine, settings, events)
+    for event in events:
+        plan(engine, settings, event)
+    first = response.train(settings, UNTIL)
+    promote_if_better(settings, first)
+    before = monitoring.observe(settings, UNTIL).rows
+    assert (value(before, "restated").status, value(before, "restated").evidence) == ("ok", 0)
+    assert value(before, "mae").value == pytest.approx(0.0)
+
+    changed = events[20]
+    came = tables.registration.c
+    with engine.begin() as connection:
+        mine = came.event_id == changed["event_id"]
+        connection.execute(sa.update(tables.registration).where(mine).values(quantity=came.quantity * 3))
+    after = monitoring.observe(settings, UNTIL + timedelta(days=1)).rows
+
+    restated = value(after, "restated")
+    assert (restated.status, restated.evidence, restated.reference) == ("warning", 1, 24)
+    assert restated.value == pytest.approx(2.0)
+    assert f"{changed['event_id']} {changed['registrations']:,} → {3 * changed['registrations']:,}" in restated.detail
+    # the prediction made long ago is held against the new figure
+    assert value(after, "mae").value == pytest.approx(2 * changed["registrations"] / value(after, "mae").evidence)
+    said = {language: model_news.sentence(restated, language) for language in ("en", "ja")}
+    assert "1 of 24 events were restated" in said["en"]
+    assert "+200%" in said["en"]
+    assert "24件中1件の実績が訂正" in said["ja"]
+    second = response.train(settings, UNTIL + timedelta(days=1))
+    assert second.created
+    assert second.version != first.version
+
+
+@pytest.mark.slow
+def test_what_comes_after_the_events_day_is_no_outcome_of_its_plan(settings, engine, empty_registry, told):
+    events = histories.records(6, LAW)
+    histories.store(engine, settings, events)
+    for event in events:
+        plan(engine, settings, event)
+    late = {
+        "organisation": settings.organisation, "source": "registrations", "account": "late", "line": 1,
+        "account_time_zone": "Asia/Tokyo", "fetched_at": datetime(2026, 11, 1, tzinfo=UTC), "run_id": uuid4(),
+        "event_id": events[0]["event_id"], "date": events[0]["event_date"] + timedelta(days=2), "quantity": 5000,
+        "status": "confirmed", "source_label": "meta", "tactic_id": "meta_ads",
+    }  # fmt: skip
+    with engine.begin() as connection:
+        ensure_months(connection, tables.registration, late["date"], late["date"])
+        connection.execute(sa.insert(tables.registration), [late])
+    with engine.connect() as connection:
+        found = monitoring.join(connection, settings, UNTIL - timedelta(days=365), UNTIL)
+    outcomes = found.events.set_index("event_id")["registrations"]
+    assert outcomes.to_dict() == {e["event_id"]: e["registrations"] for e in events}
+    parts = found.tactics.set_index(["event_id", "tactic_id"])["registrations"]
+    for tactic, result in events[0]["tactics"].items():
+        assert parts.get((events[0]["event_id"], tactic), result["registrations"]) == result["registrations"]
+
+
+@pytest.mark.slow
+def test_a_decided_ab_test_is_news_and_an_open_one_is_not(settings, engine, empty_registry, told, monkeypatch):
+    from training import abtest
+
+    def measure(better):
+        return abtest.Measure("error", 2.0, 1.0, 30, 30, -1.0, -1.3, -0.7, 0.001, better, 60)
+
+    def standing(better):
+        found = abtest.Report("1", "2", 0.5, "2026-09-01", str(UNTIL), [measure(better)], "")
+        monkeypatch.setattr(abtest, "report", lambda *_, **__: found)
+        shared = settings.model_copy(update={"challenger_share": 0.5})
+        rows = monitoring.observe(shared, UNTIL).rows
+        return value(rows, "ab", subject="error"), model_news.news(rows, [], UNTIL, "en")
+
+    row, news = standing("challenger")
+    assert (row.status, row.evidence, row.detail) == ("warning", 60, "challenger v2")
+    assert news[0].text == (
+        "A/B test, prediction error: challenger v2 is better (60 events, p = 0.001, valid at any time)"
+    )
+    row, news = standing("not_yet")
+    assert (row.status, news) == ("ok", [])
 
 
 # --- drift ------------------------------------------------------------------------------------------------------------
@@ -261,7 +352,6 @@ def test_features_of_plans_are_compared_with_those_of_the_champions_training(
 ):
     from feature_repo import store as feature_store
     from feature_repo.build import refresh
-    from training.promotion import promote_if_better
 
     events = histories.records(80, Law(days=700))
     histories.store(engine, settings, events)

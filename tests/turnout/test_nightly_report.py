@@ -294,3 +294,103 @@ def test_campaigns_without_an_event_are_told_once_with_their_money(settings, eng
     send_nightly_report(settings, MORNING)
     tomorrow = gather(settings, engine, MORNING + timedelta(days=1))
     assert (tomorrow.findings, tomorrow.told_before) == ([], 1)
+
+
+# --- models -----------------------------------------------------------------------------------------------------------
+
+
+def _monitored(engine, organisation: str, *rows: dict, as_of: date = MORNING) -> None:
+    """What the monitoring of models found on a morning."""
+    usual = {
+        "model_name": "turnout-response", "model_version": "", "window_days": 90, "evidence": 40, "status": "ok",
+        "organisation": organisation, "as_of": as_of, "value": None, "reference": None, "detail": None, "subject": "",
+        "segment_id": "",
+    }  # fmt: skip
+    with engine.begin() as connection:
+        connection.execute(sa.insert(wh.model_monitor), [usual | row for row in rows])
+
+
+FINE = (
+    {"metric": "mae", "value": 12.3}, {"metric": "rmse", "value": 20.0}, {"metric": "wape", "value": 0.14},
+    {"metric": "bias", "value": -0.02}, {"metric": "coverage_80", "value": 0.81},
+)  # fmt: skip
+
+
+def test_models_that_do_well_are_one_line_on_a_quiet_night(settings, engine):
+    _monitored(engine, settings.organisation, *FINE)
+    report = gather(settings, engine, MORNING)
+    assert report.is_quiet
+    lines = [line for line in render(report, settings)[1].splitlines() if "predictions" in line.lower()]
+    assert lines == [
+        "Models: predictions of the last 90 days: 40 events, mean error 12.3 registrations (14%), bias -2%, "
+        "80 % intervals held 81%; nothing to worry about."
+    ]
+    japanese = render(gather(_with(settings, language="ja"), engine, MORNING), _with(settings, language="ja"))[1]
+    assert "モデル：直近90日の予測: 40件、平均誤差12.3人(14%)" in japanese
+    assert "異常なし。" in japanese
+
+
+def test_what_is_wrong_with_the_models_is_told_worst_first_and_once(settings, engine, webhook):
+    rows = [
+        {"metric": "psi", "subject": "tactic_ctr_28d", "window_days": 28, "value": 0.3, "status": "warning"},
+        {"metric": "bias", "segment_id": "cloud", "value": 0.41, "status": "alarm"},
+        {"metric": "restated", "value": 0.5, "evidence": 3, "reference": 60, "status": "warning", "detail": "e1 2 → 3"},
+        {"metric": "bias", "model_version": "2", "value": 0.9, "status": "alarm"},
+    ]  # fmt: skip
+    fine = [dict(row, value=0.3) if row["metric"] == "bias" else row for row in FINE]
+    _monitored(engine, settings.organisation, *fine, *rows)
+    report = gather(settings, engine, MORNING)
+    assert [f.code for f in report.findings] == ["model_bias", "model_psi", "model_restated"]
+    text = render(report, settings)[1]
+    assert "Predictions: predictions are off to one side – cloud: predictions are +41% off over 40 events" in text
+    assert "outcomes of 3 of 60 events were restated" in text
+    assert "nothing to worry about" not in text
+
+    ready = _with(settings, slack_webhook_url=_secret(webhook[0]))
+    assert send_nightly_report(ready, MORNING).channels
+    _monitored(engine, settings.organisation, *fine, *rows,
+               as_of=MORNING + timedelta(days=1))  # fmt: skip
+    next_morning = gather(ready, engine, MORNING + timedelta(days=1))
+    assert next_morning.is_quiet
+    assert next_morning.told_before == 3
+
+
+def test_many_things_about_the_models_are_summed_up(settings, engine):
+    rows = [
+        {"metric": "psi", "subject": f"feature_{n}", "window_days": 28, "value": 0.3, "status": "warning"}
+        for n in range(9)
+    ]  # fmt: skip
+    _monitored(engine, settings.organisation, *rows)
+    found = gather(settings, engine, MORNING).findings
+    assert [f.places for f in found] == [1, 1, 1, 1, 5]
+    assert found[-1].detail == "features have drifted"
+    assert len(found[-1].parts) == 5
+
+
+def test_a_retrained_model_that_got_worse_is_told_and_one_that_is_no_better_is_not(settings, engine, monkeypatch):
+    class Version:
+        creation_timestamp = NIGHT.timestamp() * 1000
+
+        def __init__(self, version: str, **tags: str) -> None:
+            self.version, self.tags = version, tags
+
+    class Client:
+        def search_model_versions(self, wanted: str) -> list[Version]:
+            if "demand" in wanted:
+                return [Version("4", promotion="refused", promotion_reasons='["not better beyond noise"]')]
+            reasons = '["worse beyond noise: loss 9.0% higher"]'
+            return [Version("7", promotion="refused", promotion_reasons=reasons, promotion_alarming="true")]
+
+    monkeypatch.setattr("turnout.registry.client", lambda settings: Client())
+    report = gather(settings, engine, MORNING)
+    [finding] = report.findings
+    assert finding.code == "model_retrain_worse"
+    assert finding.detail == "turnout-response version 7 was not promoted: worse beyond noise: loss 9.0% higher"
+    assert report.models == "turnout-demand v4 not promoted; turnout-response v7 not promoted"
+    japanese = gather(_with(settings, language="ja"), engine, MORNING)
+    assert japanese.findings[0].detail.startswith("turnout-response バージョン7 は不採用")
+
+
+def test_measurements_of_days_ago_are_no_news(settings, engine):
+    _monitored(engine, settings.organisation, *FINE, as_of=MORNING - timedelta(days=2))
+    assert gather(settings, engine, MORNING).models is None
