@@ -53,7 +53,7 @@ class Issuer:
         self.name, self.audience = settings.oidc_issuer, settings.oidc_audience
         self._keys: dict[str | None, list[jwt.PyJWK]] = {}
         self._document: bytes = b""
-        self._fetched = self._tried = float("-inf")
+        self._fetched = self._tried = self._ended = float("-inf")
         self._fetching = asyncio.Lock()
         self._refreshing: asyncio.Task[None] | None = None
         self._kept: OrderedDict[bytes, tuple[Principal, float]] = OrderedDict()
@@ -117,12 +117,12 @@ class Issuer:
     # --- keys ---------------------------------------------------------------------------------------------------------
     async def _key(self, kid: str | None, algorithm: str) -> jwt.PyJWK:
         if not self._keys:
-            await self._fetch(self._tried)
+            await self._fetch(monotonic())
         elif monotonic() - self._fetched > self.settings.oidc_keys_seconds:
             self._refresh()
         found = self._pick(kid, algorithm)
         if found is None and monotonic() - self._tried >= REFETCH_SECONDS:
-            await self._fetch(self._tried)
+            await self._fetch(monotonic())
             found = self._pick(kid, algorithm)
         if found is None:
             if not self._keys:
@@ -139,12 +139,12 @@ class Issuer:
     def _refresh(self) -> None:
         """In the background: the keys there are stay good meanwhile, also where the provider does not answer."""
         if (self._refreshing is None or self._refreshing.done()) and monotonic() - self._tried >= REFETCH_SECONDS:
-            self._refreshing = asyncio.create_task(self._fetch(self._tried))
+            self._refreshing = asyncio.create_task(self._fetch(monotonic()))
 
-    async def _fetch(self, seen: float) -> None:
-        """Read the key set, unless somebody did since ``seen``, or it failed a moment ago and there is still none."""
+    async def _fetch(self, asked: float) -> None:
+        """Read the key set, unless somebody did after ``asked``, or it failed a moment ago and there is still none."""
         async with self._fetching:
-            if self._tried != seen or (not self._keys and monotonic() - self._tried < 1.0):
+            if self._ended >= asked or (not self._keys and monotonic() - self._ended < 1.0):
                 return
             self._tried = monotonic()
             try:
@@ -154,6 +154,8 @@ class Issuer:
             except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
                 log.warning("provider's keys not read", error=type(error).__name__, reason=str(error)[:200])
                 return
+            finally:
+                self._ended = monotonic()
             self._fetched = monotonic()
             if raw != self._document:
                 self._keys, self._document = keys, raw
