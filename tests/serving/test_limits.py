@@ -221,7 +221,7 @@ async def test_the_queue_answers_429_early(settings, redis_url, engine, monkeypa
     _, key = make_key(engine, given)
 
     async def slow(*_):
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(2.5)
         raise TimeoutError
 
     monkeypatch.setattr(Planning, "_plan", slow)
@@ -237,7 +237,7 @@ async def test_the_queue_answers_429_early(settings, redis_url, engine, monkeypa
     async with client(given) as http:
         answers = await asyncio.gather(*(ask(http) for _ in range(40)))
     assert sorted(status for status, _ in answers) == [429] * 38 + [504] * 2
-    assert max(seconds for status, seconds in answers if status == 429) < 0.6
+    assert max(seconds for status, seconds in answers if status == 429) < 2
 
 
 # --- depth ------------------------------------------------------------------------------------------------------------
