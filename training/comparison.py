@@ -4,11 +4,12 @@ Which events, and whose predictions of them:
 
 * **later**: events after the champion's last one. The champion as registered, loaded from the registry, is asked for
   them; the challenger was fitted to them, so its *recipe* is fitted once more to the events before, and that is asked.
-  Both then know the same events. Where there are fewer than :data:`FEWEST` such events,
+  Both then know the same events. Of demand models, what is asked is how many come without any tactic (``organic``):
+  the part of an event's registrations that is theirs alone. Where there are fewer than :data:`FEWEST` such events,
 * **recorded**: events that both versions' backtests held out. Both predictions were written down when the versions were
   made and are compared with one outcome: the one known today, not what was known then. The histories differ by a few
-  events only, so both backtests were cut at nearly the same days. The demand model is always compared this way: its
-  events are predicted by steps of four weeks, whose days never change.
+  events only, so both backtests were cut at nearly the same days; those of demand models by steps of four weeks, whose
+  days never change.
 
 The loss of an event is |√actual − √predicted|, of the sum of its tactics and of each of them in equal parts: the square
 root gives large and small events a like say. Losses are paired by event, because events differ far more than models do:
@@ -192,10 +193,12 @@ def compare(settings: Settings, champion: ModelRef, challenger: ModelRef, *, see
     notes: list[str] = []
     rows, registered, basis = pd.DataFrame(), None, "none"
     ours, theirs = recorded(settings, challenger), recorded(settings, champion)
-    if challenger.name == registry.RESPONSE and len(_later_events(ours, champion)) >= FEWEST:
+    if len(_later_events(ours, champion)) >= FEWEST:
+        ask = _asked_again if challenger.name == registry.RESPONSE else _demand_asked_again
         try:
-            rows, registered = _asked_again(settings, champion, challenger, seed)
-            basis = "later"
+            asked, lost = ask(settings, champion, challenger, seed)
+            if asked["event_id"].nunique() >= FEWEST:
+                rows, registered, basis = asked, lost, "later"
         except NotReadyError as error:
             notes.append(f"the champion cannot be asked again ({error}); recorded predictions are compared")
     if ours is not None and theirs is not None:
@@ -268,6 +271,49 @@ def _asked_again(
     then, now = _as_registered(model, later), _as_registered(new, later)
     losses = [event_losses(_pairs(later, then, now), c).to_numpy(dtype=np.float64) for c in ("champion", "challenger")]
     return _pairs(later, then, _answers(refitted, later)), paired_test(*losses, seed=seed)
+
+
+def _demand_asked_again(
+    settings: Settings, champion: ModelRef, challenger: ModelRef, seed: int
+) -> tuple[pd.DataFrame, Paired]:
+    """The same of demand models: organic registrations of the later events, the recipe fitted by one step of its own.
+
+    Past demand is what was forecast at the time, as the feature table holds it.
+    """
+    from training import demand
+    from training.pooling import forecast_organic
+    from turnout.scoring import DemandModel
+
+    sides = [
+        DemandModel.load(registry.version_directory(settings, r.name, r.version), r.name, r.version)
+        for r in (champion, challenger)
+    ]
+    until = date.fromisoformat(challenger.trained_until or date.max.isoformat())
+    dataset = build(settings, until + timedelta(days=1))
+    cut = sides[0].trained_until + timedelta(days=1) if sides[0].trained_until else date.min
+    events = dataset.history.events
+    later = events[(events["event_date"] >= pd.Timestamp(cut)) & events["organic_registrations"].notna()]
+    if later.empty or not sides[0].trained_until:
+        return pd.DataFrame({"event_id": []}), paired_test(np.zeros(0), np.zeros(0))
+    step = demand.step_at(dataset, cut, last=later["event_date"].max().date(), settings=settings)
+    answers = [
+        forecast_organic(
+            model.parameters.organic,
+            later,
+            np.array([model.index(s, d.date()) for s, d in zip(later["segment_id"], later["event_date"], strict=True)]),
+        ).mean
+        for model in sides
+    ]
+    again = forecast_organic(step.organic, later, demand.index_of(step.outlook, later)).mean
+    unknown = np.full(len(later), np.nan)  # widths were never calibrated on organic registrations alone
+    pairs = pd.DataFrame({
+        "event_id": later.index.to_numpy(), "segment_id": later["segment_id"].to_numpy(),
+        "y": later["organic_registrations"].to_numpy(dtype=np.float64), "champion": np.maximum(answers[0], 0.0),
+        "challenger": np.maximum(again, 0.0), "z_champion": unknown, "z_challenger": unknown,
+    })  # fmt: skip
+    both = pairs.assign(challenger=np.maximum(answers[1], 0.0))
+    losses = [event_losses(both, side).to_numpy(dtype=np.float64) for side in ("champion", "challenger")]
+    return pairs, paired_test(*losses, seed=seed)
 
 
 def _loaded(settings: Settings, ref: ModelRef) -> ResponseModel:

@@ -27,7 +27,7 @@ from sqlalchemy import Connection, Engine, select
 from feature_repo import names
 from training import registry as models
 from training.attendance import pacing_curves, show_up_rates
-from training.dataset import PLANNING_DAYS, Dataset, assemble, load_history, with_index
+from training.dataset import PLANNING_DAYS, Dataset, assemble, demand_index_of, load_history, with_index
 from training.estimator import Fitted
 from training.outlook import FEWEST_EVENTS, Outlook, forecast_index
 from training.pooling import Pooled, fit_pooling, forecast_organic
@@ -122,7 +122,7 @@ def fit(dataset: Dataset, until: date, *, country: str, seed: int, threads: int 
         steps.append(step)
         following = history.events[(planned >= pd.Timestamp(cutoff)) & (planned < pd.Timestamp(cutoff + _STEP))]
         if len(following):
-            index[following.index] = _index_of(step.outlook, following)
+            index[following.index] = index_of(step.outlook, following)
             scored.append(_score(step, dataset, following))
     last = steps[-1]
     backtest = pd.concat(scored, ignore_index=True) if scored else _backtest_frame([])
@@ -170,7 +170,20 @@ def _without_demand(pooled: Pooled, past: Dataset) -> pd.Series:
     return totals.add(means.groupby(past.rows["event_id"].to_numpy()).sum(), fill_value=0.0)
 
 
-def _index_of(outlook: Outlook, events: pd.DataFrame) -> Floats:
+def step_at(dataset: Dataset, cutoff: date, *, last: date, settings: Settings) -> Step:
+    """What the recipe knows on the morning of ``cutoff``, with an outlook as far as the week of ``last``.
+
+    Args:
+        dataset: with the demand forecast for each event at its time (:func:`training.dataset.build`).
+    """
+    past = dataset.before(cutoff)
+    index = pd.Series(demand_index_of(past.history.events), index=past.history.events.index)
+    weeks = (last - cutoff).days // 7 + 2
+    return _step(past, index, cutoff, weeks, settings.country, settings.random_seed, settings.threads)
+
+
+def index_of(outlook: Outlook, events: pd.DataFrame) -> Floats:
+    """The index of each event in ``outlook``; beyond it, that of its first or last week."""
     weeks = len(outlook.index[ALL_SEGMENTS])
     return np.array([
         outlook.of(segment, min(max((day.date() - outlook.first_week).days // 7, 0), weeks - 1))
@@ -192,7 +205,7 @@ def _backtest_frame(records: list[dict[str, Any]]) -> pd.DataFrame:
 def _score(step: Step, dataset: Dataset, events: pd.DataFrame) -> pd.DataFrame:
     """Forecasts of ``step`` for events it has not seen, beside what came."""
     rows = dataset.subset(dataset.rows["event_id"].isin(events.index).to_numpy())
-    index = _index_of(step.outlook, events)
+    index = index_of(step.outlook, events)
     at_index = pd.Series(index, index=events.index).reindex(dataset.history.events.index).fillna(1.0)
 
     def tactics(part: Dataset) -> Floats:

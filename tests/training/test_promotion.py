@@ -11,7 +11,7 @@ import xgboost
 
 from tests.training import histories
 from tests.training.histories import UNTIL
-from training import backtest, comparison, promotion, response
+from training import backtest, comparison, demand, promotion, response
 from training import registry as models
 from training.comparison import LEAST_GAIN, compare, paired_test
 from training.promotion import rule
@@ -275,3 +275,54 @@ def test_a_decision_cut_short_is_made_again(settings, engine, empty_registry, to
 
 def _killed(*_, **__):
     raise KeyboardInterrupt
+
+
+# --- the demand model -------------------------------------------------------------------------------------------------
+
+
+def demand_night(settings, until=UNTIL) -> promotion.Decision:
+    return promotion.promote_if_better(settings, demand.train(settings, until))
+
+
+@pytest.mark.slow
+def test_demand_models_are_asked_for_the_organic_registrations_of_later_events(settings, engine, empty_registry, told):
+    events = histories.records(60, histories.Law(days=500))
+    histories.store(engine, settings, events[:44])
+    demand_night(settings)
+    histories.store(engine, settings, events[44:])
+
+    decision = demand_night(settings)
+
+    [ref] = [v for v in models.versions(settings, registry.DEMAND) if str(v.version) == "2"]
+    written = json.loads(models.read_table(settings, ref.run_id, "promotion.json"))
+    compared = written["comparison"]
+    assert (compared["basis"], compared["test"]["events"]) == ("later", 16)
+    assert compared["registered"]["events"] == 16
+    assert compared["champion_side"]["mae"] < 15  # of about 30 organic registrations, not of 150 in all
+    assert "the same 16 events" in decision.reasons[0]
+
+
+@pytest.mark.slow
+def test_a_demand_model_that_gets_worse_on_later_events_is_refused_and_told(
+    settings, engine, empty_registry, told, monkeypatch
+):
+    events = histories.records(60, histories.Law(days=500))
+    histories.store(engine, settings, events[:40])
+    demand_night(settings)
+    histories.store(engine, settings, events[40:])
+    honest = demand.fit_pooling
+
+    def inflated(*arguments, **options):
+        pooled = honest(*arguments, **options)
+        return replace(pooled, organic=replace(pooled.organic, level=pooled.organic.level + 1.2))
+
+    monkeypatch.setattr(demand, "fit_pooling", inflated)
+
+    decision = demand_night(settings)
+
+    assert not decision.promoted
+    assert decision.champion == "1"
+    assert "worse" in decision.reasons[0]
+    assert "Version 1 goes on serving." in told[-1][1]
+    assert demand_night(settings).reasons == ["the data are unchanged, and version 2 was decided on before"]
+    assert len(told) == 1
