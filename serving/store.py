@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import RowMapping, Select, func, make_url, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 
 from turnout.brief import Brief
 from turnout.errors import TurnoutError
@@ -78,6 +78,14 @@ def create_engine(settings: Settings) -> AsyncEngine:
             "options": f"-c statement_timeout={seconds * 1000} -c timezone=UTC -c role={SERVICE_ROLE}",
         },
     )
+
+
+def owners_engine(settings: Settings) -> AsyncEngine:
+    """An engine with the rights of the tables' owner, for what only the owner may: making partitions. No pool."""
+    return create_async_engine(
+        settings.url_string("turnout"), poolclass=NullPool,
+        connect_args={"connect_timeout": 3, "options": "-c statement_timeout=30000 -c timezone=UTC"},
+    )  # fmt: skip
 
 
 _NAME: Final = text("SELECT set_config(:name, :organisation, true)")

@@ -20,16 +20,14 @@ from zoneinfo import ZoneInfo
 import structlog
 from fastapi import FastAPI, Request
 from pydantic import BaseModel, Field
-from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from serving import metrics
 from serving.problems import Language, ProblemDetails, language_of, problem, request_id_of
 from serving.state import Planning
-from serving.store import session
+from serving.store import owners_engine, session
 from turnout.credentials import SendGridCredentials
 from turnout.errors import ConfigurationError, NotReadyError
 from turnout.mail_events import (
@@ -43,6 +41,7 @@ from turnout.mail_events import (
     store,
 )
 from turnout.personal import identity_salt
+from turnout.settings import Settings
 from turnout.warehouse.partitions import ensure_partitions, missing_months
 from turnout.warehouse.tables import email_event
 
@@ -235,7 +234,7 @@ class MailEvents:
                 raise _RefusedError("unavailable", "unavailable", "unavailable") from error
             break
         soon = (datetime.now(UTC) + timedelta(days=MONTHS_AHEAD_DAYS)).date()
-        self._months.want(self.planning.engine, batch.days | {soon})
+        self._months.want(self.settings, batch.days | {soon})
         return stored
 
     def _count(self, account: str, batch: Batch, stored: int) -> None:
@@ -257,17 +256,16 @@ class _Months:
         self._next_try = 0.0
         self._task: asyncio.Task[None] | None = None
 
-    def want(self, engine: AsyncEngine, days: set[date]) -> None:
+    def want(self, settings: Settings, days: set[date]) -> None:
         missing = {day.replace(day=1) for day in days} - self._made
         if missing and (self._task is None or self._task.done()) and monotonic() >= self._next_try:
-            self._task = asyncio.create_task(self._make(engine, missing))
+            self._task = asyncio.create_task(self._make(settings, missing))
 
-    async def _make(self, engine: AsyncEngine, months: set[date]) -> None:
+    async def _make(self, settings: Settings, months: set[date]) -> None:
         try:
+            # a table's owner makes its partitions, and the service is not the owner
+            engine = owners_engine(settings)
             async with engine.begin() as connection:
-                # A table's owner makes its partitions. With a log-in of its own the service is not the owner, and
-                # the nightly run makes them; the rows are safe in the DEFAULT partition meanwhile.
-                await connection.execute(text("SET LOCAL ROLE NONE"))
                 await connection.run_sync(partial(ensure_partitions, table=email_event, days=sorted(months)))
                 left = await connection.run_sync(partial(missing_months, table=email_event, days=sorted(months)))
         except Exception as error:  # the rows are safe where they are

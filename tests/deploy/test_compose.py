@@ -57,12 +57,18 @@ def test_ports_are_open_to_this_machine_only(name):
 
 def test_passwords_are_demanded_and_never_given():
     given = re.findall(r"\$\{(\w*PASSWORD)([^}]*)\}", TEXT)
-    assert {name for name, _ in given} == {"POSTGRES_PASSWORD", "REDIS_PASSWORD"}
+    assert {name for name, _ in given} == {"POSTGRES_PASSWORD", "REDIS_PASSWORD", "SERVICE_PASSWORD"}
     assert all(rest.startswith(":?") for _, rest in given), "a password without `:?` would start with an empty one"
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
-    assert re.findall(r"^(?:POSTGRES|REDIS)_PASSWORD=(.*)$", example, re.MULTILINE) == ["", ""]
+    assert re.findall(r"^\w+_PASSWORD=(.*)$", example, re.MULTILINE) == ["", "", ""]
     for url in re.findall(r"\w+://[^\s\"]+", TEXT):
         assert "@" not in url or "PASSWORD:?" in url
+
+
+def test_the_service_lets_in_nobody_unknown():
+    assert SERVICES["service"]["environment"]["TURNOUT_AUTH"] == "${TURNOUT_AUTH:-keys}"
+    example = (ROOT / ".env.example").read_text(encoding="utf-8")
+    assert re.findall(r"^TURNOUT_AUTH=(.*)$", example, re.MULTILINE) == ["keys"]
 
 
 def test_the_image_runs_as_an_ordinary_user_from_the_locked_environment():
@@ -92,7 +98,7 @@ def test_a_compose_client_accepts_the_file_where_there_is_one():
     found = next((c for c in clients if shutil.which(c[0]) and _runs([*c, "version"])), None)
     if found is None:
         return  # the checks above stand in for it
-    given = {**os.environ, "POSTGRES_PASSWORD": "p", "REDIS_PASSWORD": "r"}
+    given = {**os.environ, "POSTGRES_PASSWORD": "p", "REDIS_PASSWORD": "r", "SERVICE_PASSWORD": "s"}
     command = [*found, "--file", str(ROOT / "docker-compose.yml"), "config", "--quiet"]
     done = subprocess.run(command, env=given, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
