@@ -40,6 +40,17 @@ the order of their names: the answer does not depend on units or on the order gi
 ``marginal_response`` is the λ of the bound: what one more unit of money would bring.
 """
 
+from turnout.allocation.objectives import (
+    Cheapest,
+    CostKind,
+    Draws,
+    Measure,
+    UnderRisk,
+    at_cost,
+    cheapest,
+    frontier,
+    under_risk,
+)
 from turnout.allocation.overlap import Credited, credit
 from turnout.allocation.problem import (
     Audience,
@@ -59,19 +70,28 @@ __all__ = [
     "Audience",
     "Candidate",
     "CappedLinear",
+    "Cheapest",
     "Choice",
+    "CostKind",
     "Credited",
     "Curve",
+    "Draws",
     "Group",
     "Hill",
     "InfeasibleError",
     "Logistic",
+    "Measure",
     "Problem",
     "Solution",
     "Status",
     "Step",
     "Tabulated",
+    "UnderRisk",
     "Unspent",
+    "at_cost",
+    "cheapest",
     "credit",
+    "frontier",
     "solve",
+    "under_risk",
 ]

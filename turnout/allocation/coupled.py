@@ -30,7 +30,7 @@ import numpy as np
 
 from turnout.allocation.bounds import Builder, Floats, Ints, Pieces, cut_into_pieces, limits
 from turnout.allocation.overlap import reach_matrix
-from turnout.allocation.problem import TOLERANCE, Candidate, Problem
+from turnout.allocation.problem import TOLERANCE, Audience, Candidate, Problem
 from turnout.curves import CappedLinear, Curve, Hill, Logistic, Step, Tabulated
 
 _ROOT_ROUNDS, _NODE_ROUNDS, _POLISH_ROUNDS = 40, 8, 14
@@ -516,10 +516,12 @@ class CoupledSearch:
         self.buried_at = self.closed = -math.inf
         self.nodes = 0
         self.gap = 0.0
+        self.goal: float | None = None
         self.stop_at = math.inf
         self.prices: Floats = np.zeros(len(self.resources))
         self.root_point: Floats = np.empty(0)
         self.scale = Scale()
+        self.opened = False
         self._families(n)
 
     # --- setting up ---------------------------------------------------------------------------------------------
@@ -640,6 +642,17 @@ class CoupledSearch:
         """A bound, as the search counts, at or below this is close enough."""
         if self.only_feasible:
             return 0.0 if self.best is not None else -1e-7
+        return max(self._close_enough(), self._goal)
+
+    @property
+    def _goal(self) -> float:
+        """What is below the goal is of no interest."""
+        if self.goal is None:
+            return -math.inf
+        goal = self.goal * (1 - 1e-10)
+        return (math.log(goal) if goal > 0 else -math.inf) if self.scale.is_log else goal
+
+    def _close_enough(self) -> float:
         if self.best is None:  # whatever is possible at all is worth more
             return -60.0 if self.scale.is_log else -1.0 - self.dearest
         if self.scale.is_log:
@@ -666,7 +679,7 @@ class CoupledSearch:
 
     def _open(self, scale: Scale, start: Floats | None) -> None:
         """Begin a search that counts by ``scale``, from price vectors (without ρ's scale) of an earlier one."""
-        self.scale = scale
+        self.scale, self.opened = scale, True
         t, r = self.together, len(self.resources)
         self.pool = Columns(self.pieces, t, self.resources, scale, self.worths)
         at_most, _ = t.base(np.where(t.feeds, 0.0, self.most_alone))
@@ -936,6 +949,66 @@ class CoupledSearch:
                 self._consider(repaired, column)
         return rows, weights
 
+    def bound_draws(
+        self,
+        factor: Floats,
+        crowd: Floats,
+        outside: Floats,
+        times: Floats,
+        audiences: Sequence[Audience],
+        shift: float,
+        lift: float = 1.0,
+    ) -> Floats:
+        """A bound of the total in each of S draws, each with prices fitted to it, in the problem's units, shape (S,).
+
+        Args:
+            factor: of the candidates' responses and shares, shape (S, n).
+            crowd: what comes from each of ``audiences`` anyway, shape (S, G'); outside: from nobody's, shape (S,).
+            times: what locked candidates that feed on others multiply the base by, shape (S,).
+            shift: factor of the prices of resources; lift: of the base where the logarithm's tangent is taken.
+        """
+        if not self.opened:
+            self.gap = 1e-2
+            self._open(Scale(1.0, 0.0, is_log=True) if self.any_feeds else Scale(), None)
+            root = _Node({}, np.empty(0), np.empty((self.pool.dimensions, 0)))
+            self._refresh(root)
+            self._tighten(root, _ROOT_ROUNDS // 2, 0.1 * self.gap)
+            self.root_point = self.pool.points[:, int(self.pool.total.argmin())]
+        t, r = self.together, len(self.resources)
+        finite = [
+            g for g, _ in sorted(enumerate(audiences), key=lambda e: e[1].name) if math.isfinite(audiences[g].size)
+        ]
+        endless = [g for g in range(len(audiences)) if g not in finite]
+        own = crowd[:, finite].T / self.response_scale
+        organic = (outside + crowd[:, endless].sum(axis=1)) / self.response_scale
+        unit = self.root_point[-1] if self.any_feeds else t.factor
+        fresh = np.clip(self.root_point[r : r + t.size.size] / unit, 1e-12, None)[:, None]
+        # more response than expected fills an audience more; prices of resources rise with what response there is
+        mean = factor[:, ~t.feeds].mean(axis=1) if (~t.feeds).any() else np.ones(times.size)
+        fresh = fresh ** np.clip(mean, 0.05, 20.0)
+        price = self.root_point[:r, None] * shift / unit * mean
+        base = (t.size[:, None] * (1.0 - fresh + fresh * np.log(fresh)) + fresh * own).sum(axis=0) + organic
+        worth = np.maximum((t.reach @ fresh + t.apart[:, None]) * factor.T, 1e-12)
+        if not self.any_feeds:
+            value = base + self.limit @ price + self._best_sum(price, worth)
+            return np.asarray(value * times * self.response_scale)
+        # log base <= (base's tangent) / level − 1 + log level, and log(1 + f·s) <= max(1, f) · log(1 + s)
+        level = np.maximum(lift / self.root_point[-1] * np.clip(mean, 0.05, 20.0), 1e-12)
+        worth = worth / level
+        worth[t.feeds] = np.maximum(factor.T[t.feeds], 1.0)
+        price = self.root_point[:r, None] * shift * np.ones_like(mean)
+        logs = base / level - 1.0 + np.log(level) + self.limit @ price + self._best_sum(price, worth)
+        return np.asarray(np.exp(np.minimum(logs, 600.0)) * times * self.response_scale)
+
+    def _best_sum(self, price: Floats, worth: Floats) -> Floats:
+        """Σ over candidates of the best of their pieces at prices of resources (R, S) and worths of response (n, S)."""
+        p, pool = self.pieces, self.pool
+        lam, mu = pool.use_money.T @ price, pool.use_hours.T @ price
+        value = p.best(lam[p.owner], mu[p.owner], worth[p.owner])[0]
+        if pool.counts:
+            value = value - pool.used[:, None] * (pool.use_used.T @ price)[p.owner]
+        return np.asarray(np.maximum.reduceat(value, p.first, axis=0).sum(axis=0))
+
     # --- branch and bound ---------------------------------------------------------------------------------------
 
     def _give_up(self, bound: float) -> None:
@@ -954,9 +1027,12 @@ class CoupledSearch:
                 self._give_up(float(finite.max()))
             pool.bury(hopeless)
 
-    def run(self, gap: float, stop_at: float) -> float:
-        """Search until the gap is closed or the time is up; returns the upper bound of total − cost (scaled)."""
-        self.gap, self.stop_at = gap, stop_at
+    def run(self, gap: float, stop_at: float, goal: float | None = None) -> float:
+        """Search until the gap is closed or the time is up; returns the upper bound of total − cost (scaled).
+
+        ``goal``: it is enough to know whether this much can be reached.
+        """
+        self.gap, self.stop_at, self.goal = gap, stop_at, goal
         if self.any_feeds and self.worths != (0.0, 0.0):
             return self._by_ranges()
         self._open(Scale(1.0, 0.0, is_log=True) if self.any_feeds else Scale(), None)
@@ -1062,7 +1138,8 @@ class CoupledSearch:
         self.root_point = self.pool.points[:, int(np.argmin(self.pool.total))]
         while heap:
             negative, _, node = heapq.heappop(heap)
-            if begun and perf_counter() > self.stop_at:
+            reached = self.goal is not None and self.value >= self.goal
+            if begun and (reached or perf_counter() > self.stop_at):
                 heapq.heappush(heap, (negative, 0, node))
                 break
             begun = True

@@ -152,7 +152,7 @@ def smallest_conflict(problem: Problem) -> list[Defect]:
     Where several sets conflict for reasons of their own, each is one entry.
     """
     # shares of the budget as amounts, so that the budget can be left out by itself
-    groups = [_absolute(g, problem.budget) for g in problem.groups]
+    groups = [absolute(g, problem.budget) for g in problem.groups]
     whole = replace(problem, groups=groups)
     rules = _rules(whole)
     found: list[Defect] = []
@@ -175,7 +175,8 @@ def smallest_conflict(problem: Problem) -> list[Defect]:
     return found
 
 
-def _absolute(g: Group, budget: float) -> Group:
+def absolute(g: Group, budget: float) -> Group:
+    """The group with shares of the budget as amounts."""
     least, most = g.money(budget)
     return replace(
         g, least=least or None, most=most if math.isfinite(most) else None, least_share=None, most_share=None

@@ -107,6 +107,7 @@ class _Search:
         self.tried: set[bytes] = set()
         self.closed = 0.0  # the highest bound of what was given up
         self.gap = 0.0
+        self.goal: float | None = None
         self.buried_at = -1.0  # the value hopeless pieces were last looked for with
         self.nodes = 0
         self.multipliers = (0.0, 0.0)
@@ -404,8 +405,9 @@ class _Search:
 
     @property
     def cutoff(self) -> float:
-        """A bound at or below this is close enough."""
-        return self.value / (1.0 - self.gap) if self.best is not None else -math.inf
+        """A bound at or below this is close enough, or below the goal."""
+        enough = self.value / (1.0 - self.gap) if self.best is not None else -math.inf
+        return enough if self.goal is None else max(enough, self.goal * (1.0 - 1e-10))
 
     def _give_up(self, bound: float) -> None:
         self.closed = max(self.closed, bound)
@@ -424,9 +426,12 @@ class _Search:
                 self._give_up(float(finite.max()))
             pool.bury(hopeless)
 
-    def run(self, gap: float, stop_at: float) -> float:
-        """Search until the gap is closed or the time is up; returns the upper bound (scaled)."""
-        self.gap = gap
+    def run(self, gap: float, stop_at: float, goal: float | None = None) -> float:
+        """Search until the gap is closed or the time is up; returns the upper bound (scaled).
+
+        ``goal``: it is enough to know whether this much can be reached.
+        """
+        self.gap, self.goal = gap, goal
         self._first_columns()
         empty = np.empty(0)
         root = _Node({}, empty, empty, empty)
@@ -438,7 +443,7 @@ class _Search:
         rounds = _ROOT_CUTS
         while heap:
             negative, _, node = heapq.heappop(heap)
-            if self.nodes and perf_counter() > stop_at:
+            if self.nodes and ((goal is not None and self.value >= goal) or perf_counter() > stop_at):
                 heapq.heappush(heap, (negative, 0, node))
                 break
             self._refresh(node)
@@ -552,12 +557,13 @@ class _Line:
     worth: float = 1.0  # what one more of its own response adds to the total
 
 
-def solve(problem: Problem, *, gap: float = 1e-4, deadline: float = 1.0) -> Solution:
+def solve(problem: Problem, *, gap: float = 1e-4, deadline: float = 1.0, goal: float | None = None) -> Solution:
     """The best portfolio, with a proof of how good it is.
 
     Args:
         gap: stop when (upper bound − value) / upper bound is proved to be at most this.
         deadline: seconds after which the best portfolio found is returned with its bound.
+        goal: stop as soon as the objective is at least this, or proved to stay below it.
 
     Raises:
         InfeasibleError: constraints contradict one another; ``problems`` names them.
@@ -581,7 +587,7 @@ def solve(problem: Problem, *, gap: float = 1e-4, deadline: float = 1.0) -> Solu
     if problem.unit is not None:
         budget = math.floor(budget / problem.unit + 1e-9) * problem.unit
     search = _search_coupled if problem.is_coupled or problem.groups else _search_apart
-    found = search(problem, lines, free, (budget, hours), gap, started + deadline)
+    found = search(problem, lines, free, (budget, hours), gap, started + deadline, goal)
     return _answer(problem, lines, found, gap, started)
 
 
@@ -603,6 +609,7 @@ def _search_apart(
     available: tuple[float, float],
     gap: float,
     stop_at: float,
+    goal: float | None,
 ) -> _Found:
     """Decide the free lines where nobody depends on others."""
     locked = problem.organic
@@ -614,7 +621,8 @@ def _search_apart(
     if not free:
         return _Found(locked)
     search = _Search(free, problem, *available)
-    upper = search.run(0.9 * gap, stop_at)  # the rest of the gap is for making money payable
+    wanted = None if goal is None else (goal - locked) / search.response_scale
+    upper = search.run(0.9 * gap, stop_at, wanted)  # the rest of the gap is for making money payable
     upper *= search.response_scale
     multipliers = (
         search.multipliers[0] * search.response_scale / search.money_scale,
@@ -634,6 +642,7 @@ def _search_coupled(
     available: tuple[float, float],
     gap: float,
     stop_at: float,
+    goal: float | None,
 ) -> _Found:
     """The same where candidates share audiences or feed on one another."""
     fixed = [line for line in lines.values() if line.candidate.lock is not None or line.candidate.is_out]
@@ -648,7 +657,8 @@ def _search_coupled(
         frozenset(line.candidate.name for line in fixed if line.x > 0),
     )
     search = CoupledSearch(free, problem, locked, *available)
-    upper = search.run(0.9 * gap, stop_at) * search.response_scale
+    wanted = None if goal is None else (goal + cost) / search.response_scale
+    upper = search.run(0.9 * gap, stop_at, wanted) * search.response_scale
     if search.best is None:
         raise InfeasibleError(smallest_conflict(problem) or [conflict("no portfolio was found in time", None)])
     prices = {r.name: float(p) for r, p in zip(search.resources, search.prices, strict=True)}
