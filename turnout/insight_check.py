@@ -27,14 +27,16 @@ be chance. And all of it is association: a rule may hold because of something el
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from turnout.insights import AUDIENCES, Facts, Insight, Scope
+from turnout.brief import Brief
+from turnout.insights import AUDIENCES, Facts, Insight, Scope, applicable
+from turnout.plan import InsightNote
 
 Floats = NDArray[np.float64]
 Language = Literal["ja", "en"]
@@ -160,6 +162,26 @@ def caution(verdicts: Sequence[Verdict], language: Language) -> str:
     return _CAUTION[language].format(
         tested=len(tested), chance=f"{chance:.1f}", decided=decided, share=f"{MOST_FALSE:.0%}"
     )
+
+
+def notes(
+    insights: Iterable[Insight],
+    verdicts: Mapping[str, Verdict],
+    brief: Brief,
+    tactic: str | None = None,
+) -> list[InsightNote]:
+    """The rules to show beside a tactic of a plan, or beside the plan without ``tactic``, with their last verdicts."""
+    found = []
+    for rule in applicable(insights, brief, tactic):
+        verdict = verdicts.get(rule.insight_id)
+        found.append(
+            InsightNote(
+                insight_id=rule.insight_id, text=rule.text, impact=rule.impact, confidence=rule.confidence,
+                verdict=verdict.verdict if verdict else None,
+                detail=verdict.sentence(brief.language) if verdict else "",
+            )
+        )  # fmt: skip
+    return found
 
 
 def _measured(rule: Insight, data: Mapping[str, Observations]) -> Verdict:

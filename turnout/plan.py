@@ -60,6 +60,19 @@ class FrequencyCap(_Model):
     shared_with: list[str] = Field(default=[], description="Tactics that show to the same people: one cap for all.")
 
 
+class InsightNote(_Model):
+    """A rule of thumb of the organiser's that applies here, and what the history says of it."""
+
+    insight_id: str
+    text: str
+    impact: str | None = None
+    confidence: str | None = None
+    verdict: Literal["supported", "contradicted", "untested"] | None = Field(
+        default=None, description="Of the last check; none where it was not checked yet."
+    )
+    detail: str = Field(default="", description="The verdict in words, with its numbers.")
+
+
 class Allocation(_Model):
     """One tactic of the portfolio."""
 
@@ -85,6 +98,7 @@ class Allocation(_Model):
     daily_spend: list[DailySpend] = Field(default=[], description="Adds up to the spend to the last unit.")
     staff_hours_by_week: list[WeekHours] = []
     frequency_cap: FrequencyCap | None = None
+    insights: list[InsightNote] = Field(default=[], description="Rules of thumb that speak of this tactic, here.")
 
 
 class SkipReason(StrEnum):
@@ -156,3 +170,4 @@ class Plan(_Model):
     models: list[ModelVersion]
     features_as_of: datetime | None = None
     warnings: list[str] = []
+    insights: list[InsightNote] = Field(default=[], description="Rules of thumb that speak of the event as a whole.")

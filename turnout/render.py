@@ -16,7 +16,7 @@ from rich.text import Text
 
 from turnout import taxonomy
 from turnout.brief import GoalMetric, Money
-from turnout.plan import Allocation, Evidence, Interval, Plan, SkipReason
+from turnout.plan import Allocation, Evidence, InsightNote, Interval, Plan, SkipReason
 
 Language = Literal["ja", "en"]
 
@@ -32,6 +32,7 @@ _WORDS: Final[dict[str, dict[Language, str]]] = {
     "marginal": {"ja": "次の1件", "en": "Next one costs"},
     "evidence": {"ja": "根拠", "en": "Evidence"},
     "units": {"ja": "回", "en": "×"},
+    "insights": {"ja": "知見", "en": "Your rules of thumb"},
     "calendar": {"ja": "日程", "en": "Calendar"},
     "legend": {
         "ja": "● 配信・投稿 ▁▄█ 1日の費用 ─ 実施中 ◆ 開催日",
@@ -147,6 +148,10 @@ def render_plan(plan: Plan) -> RenderableType:
             )
             for a in plan.alternatives
         ))  # fmt: skip
+    known: list[tuple[str | None, InsightNote]] = [(None, note) for note in plan.insights]
+    known += [(a.name, note) for a in plan.allocations for note in a.insights]
+    if known:
+        parts += _section(word("insights"), (_insight(name, note) for name, note in known))
     if plan.skipped:
         parts += [Text(f"\n{word('skipped')}", style="bold"), Padding(_skipped(plan, language), (0, 0, 0, 2))]
     if plan.warnings:
@@ -368,6 +373,19 @@ def _source(allocation: Allocation, language: Language) -> Text:
     text.append(f" – {allocation.evidence_source}", style="dim")
     if allocation.reasons:
         text.append(f" ({'; '.join(allocation.reasons)})")
+    return text
+
+
+_VERDICT_STYLE: Final = {"supported": "green", "contradicted": "red", "untested": "dim", None: "dim"}
+
+
+def _insight(name: str | None, note: InsightNote) -> Text:
+    text = Text(f"{name}: {note.text}" if name else note.text)
+    said = " · ".join(part for part in (note.impact, note.confidence) if part)
+    if said:
+        text.append(f" ({said})", style="dim")
+    if note.detail:
+        text.append(f" – {note.detail}", style=_VERDICT_STYLE[note.verdict])
     return text
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from turnout.agenda import as_csv, entries
 from turnout.brief import Brief, Money
-from turnout.plan import Allocation, Evidence, Interval, Optimality, Plan, Totals
+from turnout.plan import Allocation, Evidence, InsightNote, Interval, Optimality, Plan, Totals
 from turnout.render import render_plan
 from turnout.scoring.published import published_pacing
 from turnout.tactics import load_catalogue
@@ -140,3 +140,14 @@ def test_a_plan_of_older_days_has_no_calendar():
 def test_a_plan_survives_json_with_its_timetable():
     answer = plan(as_of=EVENT - timedelta(days=30))
     assert Plan.model_validate_json(answer.model_dump_json()) == answer
+
+
+def test_rules_of_thumb_stand_in_the_plan_with_their_verdicts():
+    answer = plan(own_email=0)
+    whole = InsightNote(insight_id="a", text="Fridays are weak", verdict="contradicted", detail="contradicted: ×1.02")
+    mail = InsightNote(insight_id="b", text="[b]Mornings[/]", impact="+20%", confidence="high")
+    part = answer.allocations[0].model_copy(update={"insights": [mail]})
+    text = shown(answer.model_copy(update={"insights": [whole], "allocations": [part]}))
+    assert "Fridays are weak – contradicted: ×1.02" in text
+    assert "Own email list invitation: [b]Mornings[/] (+20% · high)" in text
+    assert "Your rules of thumb" not in shown(answer)

@@ -7,7 +7,8 @@ from datetime import date, timedelta
 import numpy as np
 import pytest
 
-from turnout.insight_check import FEWEST_EVENTS, Observations, caution, check, measure
+from turnout.brief import Brief
+from turnout.insight_check import FEWEST_EVENTS, Observations, caution, check, measure, notes
 from turnout.insights import Facts, Insight
 
 TACTICS = ("own_email", "meta_ads", "google_search", "partner")
@@ -184,3 +185,17 @@ def test_observations_must_fit_together():
         Observations(data.events, data.facts[1:], data.y, data.expected, data.weight)
     with pytest.raises(ValueError, match="above 0"):
         Observations(data.events, data.facts, data.y, data.expected * 0, data.weight)
+
+
+def test_a_rule_is_shown_beside_its_tactic_with_its_last_verdict():
+    brief = Brief.model_validate({
+        "event": {"name": "会", "date": "2026-12-11", "category": "cloud", "format": "online"}, "language": "ja",
+        "goal": {"target": 100}, "budget": {"amount": 0},
+    })  # fmt: skip
+    rules = [rule("a", "+40%"), rule("b", tactics=["own_email"]), rule("c", tactics=["meta_ads"])]
+    verdicts = {v.insight_id: v for v in check(rules[:1], {"registrations": history(1, online=1.5)})}
+    [whole] = notes(rules, verdicts, brief)
+    [mail] = notes(rules, verdicts, brief, "own_email")
+    assert (whole.insight_id, whole.verdict, whole.impact) == ("a", "supported", "+40%")
+    assert "裏付けあり" in whole.detail
+    assert (mail.insight_id, mail.verdict, mail.detail) == ("b", None, "")
