@@ -28,6 +28,7 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from turnout.money import Rates, minor_digits
@@ -134,8 +135,10 @@ def _affordable(tactic: Tactic, window: Window, units: int, low: int) -> list[da
 def _weights(
     tactic: Tactic, days: Sequence[date], event_day: date, pacing: Pacing, calendar: WorkCalendar
 ) -> list[float]:
+    came = _shares(pacing)
+    last = len(came) - 1
     ahead = [(event_day - day).days for day in days]
-    pace = [pacing.expected_share(k) - pacing.expected_share(k + 1) for k in ahead]
+    pace = [came[min(k, last)] - came[min(k + 1, last)] for k in ahead]
     mean = sum(pace) / len(pace)
     wanted = [1.0 - _RUN_UP + _RUN_UP * p / mean if mean > 0 else 1.0 for p in pace]
     learning = min(LEARNING_DAYS, max(len(days) // 2, 1))
@@ -146,6 +149,12 @@ def _weights(
         levels.append(level)
     quiet = DAY_OFF.get(tactic.channel, 1.0)
     return [x if calendar.is_working_day(d) else x * quiet for x, d in zip(levels, days, strict=True)]
+
+
+@lru_cache(maxsize=64)
+def _shares(pacing: Pacing) -> tuple[float, ...]:
+    """Share of registrations in by 0, 1, 2 … days before the event; the last one is 0."""
+    return tuple(pacing.expected_share(k) for k in range(pacing.days[0] + 2))
 
 
 def apportion(total: int, weights: Sequence[float], low: int = 0, high: int | None = None) -> list[int]:

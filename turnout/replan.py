@@ -163,13 +163,18 @@ class Replan(_Model):
         standing = self.standing
         said = words[standing.status].format(
             registered=standing.registered, expected=standing.expected.mean, low=standing.expected.p10,
-            high=standing.expected.p90, percentile=f"{standing.percentile:.0%}",
+            high=standing.expected.p90, percentile=_percent(standing.percentile),
         )  # fmt: skip
         total = self.registrations
         said += words["total"].format(
             mean=total.mean, low=total.p10, high=total.p90, goal=f"{self.goal_probability:.0%}"
         )
         return said + (words["overspent"] if self.overspent else "")
+
+
+def _percent(share: float) -> str:
+    """Whole percents, but never a rounded certainty."""
+    return "<1%" if share < 0.01 else ">99%" if share > 0.99 else f"{share:.0%}"
 
 
 _SUMMARY: Final[dict[Language, dict[str, str]]] = {

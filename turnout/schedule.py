@@ -108,8 +108,23 @@ def place(wishes: Sequence[SendWish], gap: int, calendar: WorkCalendar) -> dict[
     for wish in sorted(wishes, key=lambda w: (w.owner, w.planned)):
         by_owner.setdefault(wish.owner, []).append(wish)
     owners = [tuple(group) for group in by_owner.values()]
+    if (found := _as_planned(owners, gap, calendar)) is not None:
+        return found
     costs = {wish: _costs(wish, calendar) for group in owners for wish in group}
     return _each_at_its_best(owners, costs, gap) or _shortest_path(owners, costs, gap)
+
+
+def _as_planned(
+    owners: Sequence[Sequence[SendWish]], gap: int, calendar: WorkCalendar
+) -> dict[str, tuple[date, ...]] | None:
+    """Every send on its planned day, where nothing speaks against any of them."""
+    wishes = [wish for group in owners for wish in group]
+    if not all(w.earliest <= w.planned <= w.latest and calendar.is_working_day(w.planned) for w in wishes):
+        return None
+    days = sorted(wish.planned for wish in wishes)
+    if any((b - a).days < gap for a, b in pairwise(days)):
+        return None
+    return {group[0].owner: tuple(wish.planned for wish in group) for group in owners}
 
 
 def _costs(wish: SendWish, calendar: WorkCalendar) -> dict[date, int]:
@@ -119,10 +134,8 @@ def _costs(wish: SendWish, calendar: WorkCalendar) -> dict[date, int]:
     while day <= wish.latest:
         shift = (day - wish.planned).days
         cost = _SHIFT * abs(shift) + (_LATER if shift > 0 else 0)
-        if not is_working_day(day, calendar.country):
-            cost += _DAY_OFF
-        elif calendar.is_closed(day):
-            cost += _CLOSED
+        if not calendar.is_working_day(day):
+            cost += _CLOSED if calendar.is_closed(day) and is_working_day(day, calendar.country) else _DAY_OFF
         found[day] = cost
         day += _ONE_DAY
     return found

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, field
+from datetime import date, timedelta
 from functools import lru_cache
 from typing import Self
 
@@ -103,6 +103,9 @@ class WorkCalendar:
 
     country: str = "JP"
     closures: tuple[Closure, ...] = ()
+    _years: dict[int, tuple[frozenset[date], frozenset[date]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @classmethod
     def of(cls, country: str, closures: Iterable[str] | None = None) -> WorkCalendar:
@@ -115,11 +118,22 @@ class WorkCalendar:
 
     def is_working_day(self, day: date) -> bool:
         """Neither a weekend, nor a public holiday, nor a closure."""
-        return is_working_day(day, self.country) and not self.is_closed(day)
+        return day in self._year(day.year)[0]
 
     def is_closed(self, day: date) -> bool:
         """Whether the company is closed on ``day``, be it a working day of others or not."""
-        return any(day in closure for closure in self.closures)
+        return day in self._year(day.year)[1]
+
+    def _year(self, year: int) -> tuple[frozenset[date], frozenset[date]]:
+        """The working days of a year, and the closed ones; worked out once."""
+        if (known := self._years.get(year)) is not None:
+            return known
+        first = date(year, 1, 1)
+        days = [first + timedelta(days=d) for d in range((date(year, 12, 31) - first).days + 1)]
+        closed = frozenset(day for day in days if any(day in closure for closure in self.closures))
+        working = frozenset(day for day in days if day not in closed and is_working_day(day, self.country))
+        self._years[year] = (working, closed)
+        return working, closed
 
 
 @lru_cache(maxsize=64)
