@@ -33,7 +33,7 @@ from turnout.allocation.overlap import reach_matrix
 from turnout.allocation.problem import TOLERANCE, Audience, Candidate, Problem
 from turnout.curves import CappedLinear, Curve, Hill, Logistic, Step, Tabulated
 
-_ROOT_ROUNDS, _NODE_ROUNDS, _POLISH_ROUNDS = 40, 8, 14
+_ROOT_ROUNDS, _NODE_ROUNDS, _POLISH_ROUNDS, _LAST_ROUNDS = 40, 8, 12, 30
 _PIVOTS = 80
 #: Points of a feeding candidate's curve where its logarithm's outline is exact.
 _OUTLINE = 24
@@ -303,6 +303,7 @@ class Columns:
         resources: Sequence[Resource],
         scale: Scale,
         worths: tuple[float, float],
+        room: int = 128,
     ) -> None:
         self.pieces, self.together, self.scale = pieces, together, scale
         n, r = pieces.count, len(resources)
@@ -326,6 +327,10 @@ class Columns:
         self.root_row: Ints = np.empty((n, 0), dtype=np.intp)
         self.total = np.empty(0)
         self.slack = np.empty((self.dimensions, 0))
+        names = ("points", "const", "conjugate", "value", "x", "money", "hours", "response", "root_value", "root_row",
+                 "total", "slack")  # fmt: skip
+        self._buffers: dict[str, np.ndarray] = {name: getattr(self, name) for name in names}
+        self._grow(room)
         self.dead = np.zeros(q, dtype=bool)
         self.generation = 0
 
@@ -368,21 +373,38 @@ class Columns:
         if self.counts:
             value -= self.used[:, None] * (self.use_used.T @ prices)[p.owner]
         value[self.dead] = -np.inf
-        self.points = np.hstack((self.points, points))
-        self.const = np.concatenate((self.const, const))
-        self.conjugate = np.hstack((self.conjugate, gradient))
-        self.value = np.hstack((self.value, value))
-        self.x = np.hstack((self.x, x))
-        self.money = np.hstack((self.money, money))
-        self.hours = np.hstack((self.hours, hours))
-        self.response = np.hstack((self.response, response))
+        since, to = self.size, self.size + const.size
+        self._grow(to)
         best, row = self._root(value)
-        self.root_value = np.hstack((self.root_value, best))
-        self.root_row = np.hstack((self.root_row, row))
-        since = self.size - const.size
+        for name, part in (
+            ("points", points),
+            ("const", const),
+            ("conjugate", gradient),
+            ("value", value),
+            ("x", x),
+            ("money", money),
+            ("hours", hours),
+            ("response", response),
+            ("root_value", best),
+            ("root_row", row),
+        ):
+            self._buffers[name][..., since:to] = part
+            setattr(self, name, self._buffers[name][..., :to])
         total, slack = self.sums(row, since)
-        self.total = np.concatenate((self.total, total))
-        self.slack = np.hstack((self.slack, slack))
+        for name, part in (("total", total), ("slack", slack)):
+            self._buffers[name][..., since:to] = part
+            setattr(self, name, self._buffers[name][..., :to])
+
+    def _grow(self, to: int) -> None:
+        """Room for ``to`` columns: arrays are views of buffers that double."""
+        room = self._buffers["const"].size
+        if to <= room:
+            return
+        room = max(2 * room, to)
+        for name, old in self._buffers.items():
+            new = np.empty((*old.shape[:-1], room), dtype=old.dtype)
+            new[..., : self.size] = old[..., : self.size]
+            self._buffers[name] = new
 
     def _root(self, value: Floats) -> tuple[Floats, Ints]:
         p = self.pieces
@@ -415,8 +437,8 @@ class Columns:
         self.dead |= rows
         self.generation += 1
         self.value[self.dead] = -np.inf
-        self.root_value, self.root_row = self._root(self.value)
-        self.total, self.slack = self.sums(self.root_row, 0)
+        self.root_value[:], self.root_row[:] = self._root(self.value)
+        self.total[:], self.slack[:] = self.sums(self.root_row, 0)
 
 
 # --- the search -----------------------------------------------------------------------------------------------------
@@ -690,7 +712,7 @@ class CoupledSearch:
         top[[r.name not in ("budget", "hours") for r in self.resources]] *= 64.0
         if scale.tilt > 0:
             fed = t.factor * float((1.0 + self.most_alone[t.feeds]).prod())
-            floor = max(self.best.total / fed if self.best else 0.0, 1e-9 * at_most, 1e-300)
+            floor = max(self.value / fed, 1e-9 * at_most, 1e-300)  # nothing with less is better
             rho = scale.tilt / max(at_most, floor), scale.tilt / floor
             low = np.concatenate((np.zeros(r), fresh_low * rho[0], rho[:1]))
             high = np.concatenate((top, fresh_high * rho[1], rho[1:]))
@@ -760,7 +782,7 @@ class CoupledSearch:
     def _near_enough(self, excess: float, bound: float, precision: float) -> bool:
         return excess <= precision * (self.scale.tilt if self.scale.is_log else abs(bound))
 
-    def _tighten(self, node: _Node, rounds: int, precision: float) -> Lowest | None:
+    def _tighten(self, node: _Node, rounds: int, precision: float, *, to_the_end: bool = False) -> Lowest | None:
         """Lower a node's bound by cutting planes; the last model tells which pieces its relaxation mixes."""
         pool = self.pool
         model: Lowest | None = None
@@ -772,7 +794,7 @@ class CoupledSearch:
                 break
             if self._near_enough(node.bound - model.value, node.bound, precision) or perf_counter() > self.stop_at:
                 break
-            if node.ranges and model.value > self.cutoff:  # no prices decide it
+            if node.ranges and model.value > self.cutoff and not to_the_end:  # no prices decide it
                 break
             best = pool.points[:, int(np.argmin(node.value))]
             level, fresh = self._level(self._rows_at(node, model.columns), model.columns, model.weights)
@@ -799,28 +821,35 @@ class CoupledSearch:
         if self.best is None or found.value > self.best.value:
             self.best = found
 
-    def _polish(self, rows: Ints, point: Floats) -> Portfolio | None:
-        """The best x for fixed pieces: cutting planes over these pieces alone, whose mix is feasible."""
+    def _polish(
+        self, rows: Ints, point: Floats, rounds: int = _POLISH_ROUNDS, precision: float = 0.08
+    ) -> Portfolio | None:
+        """The best x for fixed pieces: cutting planes over these pieces alone, whose mix is feasible.
+
+        ``precision``: as a share of the gap, where ``rounds`` suffice.
+        """
         p = self.pieces
         if p.is_point[rows].all():
             return self._portfolio(rows, p.start_x[rows], p.start_money[rows], p.start_hours[rows])
-        sub = Columns(p.take(rows), self.together, self.resources, self.scale, self.worths)
-        r = len(self.resources)
+        sub = Columns(p.take(rows), self.together, self.resources, self.scale, self.worths, room=3 * rounds + 5)
+        r, final = len(self.resources), rounds > _POLISH_ROUNDS
         low, high = self.box[0][:, None], self.box[1][:, None]
         start = np.repeat(point[:, None], 5, axis=1)
         start[:r] *= np.array([0.8, 0.97, 1.0, 1.03, 1.25])
         sub.add(np.clip(start, low, high))
         basis: list[int] | None = None
         model = None
-        for turn in range(_POLISH_ROUNDS):
+        for turn in range(rounds):
             model = lowest_point(sub.total, sub.slack, sub.points, self.box, basis)
             if model is None:
                 return None
             basis = model.basis
             bound = float(sub.total.min())
-            if bound <= self.cutoff and turn > 2:
+            if bound <= self.cutoff and turn > 0 and not final:
                 return None
-            if self._near_enough(bound - model.value, bound, 0.05 * self.gap) or turn == _POLISH_ROUNDS - 1:
+            if self._near_enough(bound - model.value, bound, precision * self.gap) or turn == rounds - 1:
+                break
+            if turn > 4 and perf_counter() > self.stop_at:
                 break
             response = sub.response[:, model.columns] @ model.weights
             level, fresh = self.together.base(np.where(self.together.feeds, 0.0, response))
@@ -1039,6 +1068,7 @@ class CoupledSearch:
         self._seed()
         upper = self._search()
         self._keep_prices()
+        self._finish()
         if self.any_feeds:
             return math.exp(upper) if upper > -math.inf else 0.0
         return upper
@@ -1053,8 +1083,22 @@ class CoupledSearch:
         first: Ints | None = self.pieces.first.copy()
         if first is not None and not self._fits(first):
             first = self._repaired(first, column)
-        if first is not None:
+        if first is None:
+            return
+        p = self.pieces
+        if self._over(first, p.start_money[first], p.start_hours[first]) <= 1e-9:
+            self.best = self._portfolio(first, p.start_x[first], p.start_money[first], p.start_hours[first])
+        else:
             self._consider(first, column)
+
+    def _finish(self) -> None:
+        """The best portfolio's x, as exactly as it goes."""
+        if self.best is None or self.pieces.is_point[self.best.rows].all():
+            return
+        rounds = _LAST_ROUNDS if perf_counter() < self.stop_at else _POLISH_ROUNDS
+        better = self._polish(self.best.rows, self.pool.points[:, int(self.pool.total.argmin())], rounds, 0.02)
+        if better is not None and better.value > self.best.value:
+            self.best = better
 
     def _keep_prices(self) -> None:
         """What one more unit of each resource would bring: the prices of the whole problem's bound."""
@@ -1079,6 +1123,7 @@ class CoupledSearch:
         middle = math.log(max(self.best.total if self.best is not None else 0.0, least))
         low, high = middle - 0.5 * width, middle + 0.5 * width
         below, above, upper = low, high, -math.inf
+        tried: Portfolio | None = None
         while True:
             if math.exp(high) > max(self.value, least):
                 self._move(Scale.chord(math.exp(low), math.exp(high)))
@@ -1087,16 +1132,37 @@ class CoupledSearch:
                 upper = max(upper, self._search())
                 if self.best is not before or not self.prices.any():
                     self._keep_prices()
-            if perf_counter() > self.stop_at:
-                return max(upper, math.exp(highest), self.value)
+            floor = math.log(max(self.value, least))
+            late = perf_counter() > self.stop_at
+            # what is left above and below, each in one go: if that is no better, or the time is up, it is enough
+            if late or self.best is not tried:
+                tried = self.best
+                above, upper = self._skip(above, highest, above, highest, upper, late)
+                below, upper = self._skip(floor, below, below, floor, upper, late)
             if above < highest:
-                low, high = above, above + width
+                low, high = above, min(above + width, highest + 1e-9)
                 above = high
-            elif math.exp(below) > max(self.value, least):
+            elif below > floor:
                 low, high = below - width, below
                 below = low
             else:  # what has a total below the least one is not above it in value either
-                return max(upper, self.value, least if self.value < 1e-6 * everything and nothing == 0.0 else -math.inf)
+                break
+        if self.best is not None and self.best.total > 0:
+            self._move(Scale.chord(0.99 * self.best.total, 1.01 * self.best.total))
+            self._finish()
+        return max(upper, self.value, least if self.value < 1e-6 * everything and nothing == 0.0 else -math.inf)
+
+    def _skip(self, low: float, high: float, now: float, done: float, upper: float, late: bool) -> tuple[float, float]:
+        """Where to go on (``done`` if this range is no better or the time is up, else ``now``), and the bound."""
+        if low >= high:
+            return now, upper
+        rest = self._in_one_go(low, high)
+        return (done, max(upper, rest)) if late or rest <= self.cutoff else (now, upper)
+
+    def _in_one_go(self, low: float, high: float) -> float:
+        """A bound of what portfolios with a total between e^low and e^high are worth, without search."""
+        self._move(Scale.chord(math.exp(low), math.exp(max(high, low + 1e-9))))
+        return float(self.pool.total.min())
 
     def _look_around(self, guess: float) -> None:
         """A first portfolio and first prices, with the total as it may be."""
@@ -1108,7 +1174,7 @@ class CoupledSearch:
 
     def _move(self, scale: Scale) -> None:
         """Count by another chord: the best price vectors so far, in its terms."""
-        order = np.argsort(self.pool.total, kind="stable")[:40]
+        order = np.argsort(self.pool.total, kind="stable")[:24]
         start = self.pool.points[:, order].copy()
         ratio, r = scale.tilt / self.scale.tilt, len(self.resources)
         start[r:] *= ratio
@@ -1174,9 +1240,8 @@ class CoupledSearch:
                 self._give_up(node.bound)
                 return
         split = self._split(node, rows, weights)
-        if split is None:  # one piece each: concave, so only the prices are left
-            self._tighten(node, _ROOT_ROUNDS, 0.02 * self.gap)
-            self._give_up(node.bound)
+        if split is None:
+            self._settle_leaf(node)
             return
         i, low, at, high = split
         for begin, end in ((low, at), (at + 1, high)):
@@ -1191,6 +1256,17 @@ class CoupledSearch:
                 self._give_up(child.bound)
             else:
                 heapq.heappush(heap, (-child.bound, 2 * self.nodes + (begin > low), child))
+
+    def _settle_leaf(self, node: _Node) -> None:
+        """One piece is left of each candidate: a concave problem, so only the prices are open."""
+        self._tighten(node, _ROOT_ROUNDS, 0.02 * self.gap, to_the_end=True)
+        if node.bound > self.cutoff:
+            column = int(node.value.argmin())
+            last = self._rows_at(node, np.array([column]))[:, 0]
+            found = self._polish(last, self.pool.points[:, column], _LAST_ROUNDS, 0.02)
+            if found is not None and (self.best is None or found.value > self.best.value):
+                self.best = found
+        self._give_up(node.bound)
 
     def _possible(self, node: _Node) -> bool:
         """Whether every limit by itself can be met by the pieces the node has left."""
