@@ -201,6 +201,12 @@ def refresh(settings: Settings, as_of: date, since: date | None = None, *, rebui
                 text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"),
                 {"key": f"turnout:features:{settings.organisation}"},
             )
+            if rebuild:  # the next training makes its past forecasts anew
+                connection.execute(
+                    schema.demand_forecast.update()
+                    .where(schema.demand_forecast.c.organisation == settings.organisation)
+                    .values(basis=None)
+                )
             _read_facts(connection, settings, days)
             _find_kept(connection, settings.organisation, today, rebuild=rebuild)
             _compute(connection)

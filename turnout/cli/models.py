@@ -155,6 +155,7 @@ def models_monitor(
 ) -> None:
     """How predictions turned out: error, bias, coverage and drift, per segment. Stored, and told where it alarms."""
     from training import monitoring
+    from turnout.model_news import DRIFT_DAYS
 
     with warehouse() as (settings, engine):
         if not stored:
@@ -169,7 +170,7 @@ def models_monitor(
     for column in ("value", "judged against", "events", "status"):
         table.add_column(column, justify="right")
     for row in rows:
-        if row.window_days not in (window, monitoring.DRIFT_DAYS) or (row.window_days != window and not row.subject):
+        if row.window_days not in (window, DRIFT_DAYS) or (row.window_days != window and not row.subject):
             continue
         table.add_row(
             row.segment_id or "all", row.model_version or "any", row.metric, row.subject,

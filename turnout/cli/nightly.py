@@ -15,7 +15,14 @@ SOURCES = ("spreadsheet", "registrations", "google_ads", "meta_ads", "linkedin_a
 
 
 def run_nightly(
-    settings: Settings, engine: Engine, as_of: date, *, steps: Steps, ingest: bool = True, full_history: bool = False
+    settings: Settings,
+    engine: Engine,
+    as_of: date,
+    *,
+    steps: Steps,
+    ingest: bool = True,
+    full_history: bool = False,
+    rebuild_features: bool = False,
 ) -> dict[str, Any]:
     """Ingest, features, training, promotion; returns each step's counts.
 
@@ -23,6 +30,7 @@ def run_nightly(
         as_of: the day the run stands for.
         ingest: read the inbox first, going back each source's look-back window.
         full_history: read everything in the inbox, whatever its date.
+        rebuild_features: let corrected figures into features of the past, see :func:`feature_repo.build.refresh`.
     """
     from feature_repo import build, store
     from training.api import retrain
@@ -42,7 +50,9 @@ def run_nightly(
                     )
                 report[source] = done.summary()
     with steps.step("features"):
-        report["features"] = build.refresh(settings, as_of, build.history_start(settings, as_of))
+        report["features"] = build.refresh(
+            settings, as_of, build.history_start(settings, as_of), rebuild=rebuild_features
+        )
         store.apply(settings)
         store.materialize_latest(settings, as_of)
     with steps.step("train"):

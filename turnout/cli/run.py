@@ -150,6 +150,12 @@ def pipeline_run(
     full_history: Annotated[
         bool, typer.Option("--full-history", help="Read the whole inbox, not only each source's look-back window.")
     ] = False,
+    rebuild_features: Annotated[
+        bool,
+        typer.Option(
+            "--rebuild-features", help="Compute past features from corrected figures, too: after a faulty import."
+        ),
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """In this process: read the inbox, refresh the features, retrain, promote what is better."""
@@ -158,8 +164,9 @@ def pipeline_run(
     with warehouse() as (settings, engine):
         day = as_of.date() if as_of else today(settings.time_zone)
         report = run_nightly(
-            settings, engine, day, steps=Steps(quiet=as_json), ingest=not skip_ingest, full_history=full_history
-        )
+            settings, engine, day, steps=Steps(quiet=as_json), ingest=not skip_ingest, full_history=full_history,
+            rebuild_features=rebuild_features,
+        )  # fmt: skip
     if as_json:
         emit_json(report)
         return
