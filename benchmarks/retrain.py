@@ -9,10 +9,11 @@ another, each in a process of its own (:mod:`benchmarks.retrain_stages`):
 
     features → publish → demand → response (with its backtest) → promote
 
-Reported per stage: seconds; the memory of its process and of PostgreSQL, apart, each at its highest. Memory is the
-proportional set size (PSS) of all processes of the stage, or of the server: pages that several share count once. The
-server's is taken without what it held before the stage began ("growth") and whole. ``growth`` of the report is the
-exponent b of seconds ~ fraction^b between the smallest and the largest fraction: 1 is linear. It needs two fractions.
+Reported per stage: seconds, and CPU seconds of its process and of PostgreSQL; the memory of its process and of
+PostgreSQL, apart, each at its highest. Memory is the proportional set size (PSS) of all processes of the stage, or of
+the server: pages that several share count once. The server's is taken without what it held before the stage began
+("growth") and whole. ``growth`` of the report is the exponent b of seconds ~ fraction^b between the smallest and the
+largest fraction: 1 is linear. It needs two fractions.
 
 Ctrl-C stops the run and removes everything; ``--results FILE`` keeps what finished fractions measured, and a later
 run with the same file and the same sizes goes on after them. Homes are removed in every case.
@@ -25,6 +26,7 @@ import json
 import logging
 import math
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -62,6 +64,8 @@ class Stage:
     """One stage of one fraction; memory in bytes.
 
     Attributes:
+        cpu_seconds: of the stage's processes; ``database_cpu_seconds`` of PostgreSQL's meanwhile. On a machine that
+            does other things too they grow more truly than ``seconds``.
         process_memory: PSS of the stage's processes together, at its highest.
         process_rss: resident size of the largest of them, at its highest.
         database_memory: PSS of all of PostgreSQL's processes, at its highest; ``database_growth`` without what it was
@@ -71,6 +75,8 @@ class Stage:
 
     name: str
     seconds: float
+    cpu_seconds: float
+    database_cpu_seconds: float
     process_memory: int
     process_rss: int
     database_memory: int
@@ -102,6 +108,10 @@ class Measured:
         return sum(stage.seconds for stage in self.stages)
 
     @property
+    def cpu_seconds(self) -> float:
+        return sum(stage.cpu_seconds + stage.database_cpu_seconds for stage in self.stages)
+
+    @property
     def memory(self) -> int:
         return max(stage.memory for stage in self.stages)
 
@@ -129,6 +139,16 @@ def family(pid: int) -> list[int]:
         own = psutil.Process(pid)
         return [pid, *(child.pid for child in own.children(recursive=True))]
     return []
+
+
+def cpu_of(pid: int) -> float:
+    """CPU seconds of a process, of those of its descendants that live, and of those that have ended."""
+    total = 0.0
+    for one in family(pid):
+        with suppress(psutil.Error):
+            spent = psutil.Process(one).cpu_times()
+            total += spent.user + spent.system + spent.children_user + spent.children_system
+    return total
 
 
 class Watch:
@@ -202,7 +222,7 @@ def run_stage(name: str, state: Path, home: Path, server: int, shown: Shown) -> 
         RuntimeError: it failed; the message ends with what it wrote.
     """
     log = home / f"{name}.log"
-    started = time.perf_counter()
+    started, cpu, database_cpu = time.perf_counter(), _cpu_of_ended_children(), cpu_of(server)
     with (
         log.open("w") as errors,
         subprocess.Popen(
@@ -225,12 +245,19 @@ def run_stage(name: str, state: Path, home: Path, server: int, shown: Shown) -> 
     return Stage(
         name=name,
         seconds=seconds,
+        cpu_seconds=_cpu_of_ended_children() - cpu,
+        database_cpu_seconds=max(cpu_of(server) - database_cpu, 0.0),
         process_memory=watch.process,
         process_rss=watch.rss,
         database_memory=watch.database,
         database_growth=max(watch.database - watch.before, 0),
         memory=watch.together,
     )
+
+
+def _cpu_of_ended_children() -> float:
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
 
 
 _ROOT = str(Path(__file__).resolve().parent.parent)
@@ -313,6 +340,10 @@ def exponent(small: float, large: float, ratio: float) -> float:
     return math.log(max(large, 1e-9) / max(small, 1e-9)) / math.log(ratio)
 
 
+def _cpu(stage: Stage) -> float:
+    return stage.cpu_seconds + stage.database_cpu_seconds
+
+
 def report(found: Sequence[Measured]) -> dict[str, Any]:
     """Everything measured, growth from the smallest to the largest fraction, and the largest one against the limits."""
     ordered = sorted(found, key=lambda one: Fraction(one.fraction))
@@ -323,18 +354,23 @@ def report(found: Sequence[Measured]) -> dict[str, Any]:
         growth = {
             small.name: {
                 "seconds": exponent(small.seconds, large.seconds, ratio),
+                "cpu": exponent(_cpu(small), _cpu(large), ratio),
                 "memory": exponent(small.memory, large.memory, ratio),
             }
             for small, large in zip(first.stages, last.stages, strict=True)
         }
         growth["all"] = {
             "seconds": exponent(first.seconds, last.seconds, ratio),
+            "cpu": exponent(first.cpu_seconds, last.cpu_seconds, ratio),
             "memory": exponent(first.memory, last.memory, ratio),
         }
     return {
         "simulated": True,
         "machine": {"cores": os.cpu_count(), "memory": psutil.virtual_memory().total},
-        "sizes": [asdict(one) | {"seconds": one.seconds, "memory": one.memory} for one in ordered],
+        "sizes": [
+            asdict(one) | {"seconds": one.seconds, "cpu_seconds": one.cpu_seconds, "memory": one.memory}
+            for one in ordered
+        ],
         "growth": growth,
         "largest": last.fraction,
         "limits": {"seconds": LIMIT_SECONDS, "memory": LIMIT_BYTES},
@@ -350,15 +386,20 @@ def print_report(told: Mapping[str, Any]) -> None:
             f"{one['filled']['registrations']:,} registrations (simulated); filled in {one['fill_seconds']:.0f} s, "
             f"disk {one['disk'] / 1e9:.1f} GB"
         )
-    print(f"\n{'':10}" + "".join(f"{one['fraction']:>28}" for one in sizes) + f"{'growth':>16}")
-    print(f"{'stage':10}" + f"{'s':>9}{'MB':>9}{'MB of DB':>10}" * len(sizes) + f"{'time':>9}{'memory':>7}")
+    print(f"\n{'':10}" + "".join(f"{one['fraction']:>37}" for one in sizes) + f"{'growth':>18}")
+    print(
+        f"{'stage':10}" + f"{'s':>9}{'CPU s':>9}{'MB':>9}{'MB of DB':>10}" * len(sizes) + f"{'s':>7}{'CPU':>5}{'MB':>6}"
+    )
     for position, stage in enumerate(sizes[0]["stages"]):
         cells = "".join(
-            f"{s['seconds']:>9.1f}{s['process_memory'] / 1e6:>9,.0f}{s['database_memory'] / 1e6:>10,.0f}"
+            f"{s['seconds']:>9.1f}{s['cpu_seconds'] + s['database_cpu_seconds']:>9.1f}"
+            f"{s['process_memory'] / 1e6:>9,.0f}{s['database_memory'] / 1e6:>10,.0f}"
             for s in (one["stages"][position] for one in sizes)
         )
         print(f"{stage['name']:10}{cells}{_growth(told, stage['name'])}")
-    cells = "".join(f"{one['seconds']:>9.1f}{one['memory'] / 1e6:>12,.0f} both" + "  " for one in sizes)
+    cells = "".join(
+        f"{one['seconds']:>9.1f}{one['cpu_seconds']:>9.1f}{one['memory'] / 1e6:>14,.0f} both" for one in sizes
+    )
     print(f"{'all':10}{cells}{_growth(told, 'all')}")
     verdict = "within" if told["within_limits"] else "NOT within"
     print(f"\n{told['largest']}: {verdict} {LIMIT_SECONDS} s and {LIMIT_BYTES / 1e9:.0f} GB for process and database")
@@ -366,7 +407,7 @@ def print_report(told: Mapping[str, Any]) -> None:
 
 def _growth(told: Mapping[str, Any], name: str) -> str:
     grown = told["growth"].get(name)
-    return f"{grown['seconds']:>9.2f}{grown['memory']:>7.2f}" if grown else ""
+    return f"{grown['seconds']:>7.2f}{grown['cpu']:>5.2f}{grown['memory']:>6.2f}" if grown else ""
 
 
 # --- going on ---------------------------------------------------------------------------------------------------------

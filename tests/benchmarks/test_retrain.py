@@ -79,7 +79,7 @@ def test_fewer_rows_than_the_campaigns_have_days_are_refused(settings, engine):
 
 
 def measured(fraction, seconds, memory, rows=100):
-    stages = [Stage(name, s, m, m, m, m, m) for name, s, m in zip(STAGES, seconds, memory, strict=True)]
+    stages = [Stage(name, s, s, s, m, m, m, m, m) for name, s, m in zip(STAGES, seconds, memory, strict=True)]
     return Measured(fraction, 10, rows, {"registrations": 5}, 1.0, stages, 10, {})
 
 
@@ -94,6 +94,7 @@ def test_growth_is_the_exponent_between_the_smallest_and_the_largest_fraction():
         "features": 1.0, "publish": 0.0, "demand": 1.5, "response": 0.5, "promote": 2.0,
         "all": exponent(15, sum(s.seconds for s in large.stages), 16),
     })  # fmt: skip
+    assert {name: grown["cpu"] for name, grown in told["growth"].items()} == pytest.approx(times)
     assert told["growth"]["features"]["memory"] == pytest.approx(1.0)
     assert told["largest"] == "1"
 
@@ -190,6 +191,8 @@ def test_a_small_year_goes_through_every_stage_and_leaves_nothing(folder, capfd)
     (one,) = told["sizes"]
     assert [stage["name"] for stage in one["stages"]] == ["features", "publish", "demand", "response", "promote"]
     assert all(stage["seconds"] > 0 and stage["process_memory"] > 50e6 for stage in one["stages"])
+    assert all(0 < stage["cpu_seconds"] < 2 * os.cpu_count() * stage["seconds"] for stage in one["stages"])
+    assert one["stages"][0]["database_cpu_seconds"] > 0
     assert all(s["memory"] >= max(s["process_memory"], s["database_memory"]) for s in one["stages"])
     assert one["seconds"] == pytest.approx(sum(stage["seconds"] for stage in one["stages"]))
     assert one["filled"]["performance_rows"] == one["rows"] == 4000
