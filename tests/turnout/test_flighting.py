@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from turnout.flighting import LEARNING_DAYS, STEADY, apportion, flight, hours_by_week
@@ -34,6 +35,7 @@ def spent(tactic, total, currency="JPY", *, event=EVENT, days_before=60, **optio
     return run, flight(tactic, run, Decimal(total), currency, PACING, rates=RATES, **options)
 
 
+@hypothesis_settings(deadline=None)
 @given(
     st.sampled_from(PAID), st.integers(0, 10**9), st.sampled_from(["JPY", "USD", "KWD"]), st.integers(0, 90),
     st.dates(date(2025, 1, 1), date(2028, 12, 31)), st.sampled_from(KINDS), st.none() | st.integers(1, 5),
@@ -123,6 +125,7 @@ def test_a_total_that_cannot_be_paid_is_refused(total, currency):
         spent(CATALOGUE.get("meta_ads"), total, currency)
 
 
+@hypothesis_settings(deadline=None)
 @given(
     st.integers(0, 10**13), st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=40), st.floats(0, 1), st.floats(1, 40),
 )  # fmt: skip
@@ -143,6 +146,7 @@ def test_apportioning_is_proportional_where_nothing_binds():
         apportion(10, [1, 0])
 
 
+@hypothesis_settings(deadline=None)
 @given(st.sampled_from(CATALOGUE.tactics), st.floats(0, 500), st.integers(0, 90))
 def test_hours_by_week_add_up_and_none_is_before_the_day_of_planning(tactic, hours, days_before):
     run = window(tactic, days_before=days_before)

@@ -7,6 +7,7 @@ from datetime import date
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from turnout.brief import Brief
@@ -56,6 +57,7 @@ def test_the_direction_is_read_from_sign_or_words_unless_it_is_said(impact, text
         assert (claim.low * claim.high > 1) == (direction == "up")
 
 
+@hypothesis_settings(deadline=None)
 @given(st.text(max_size=40), st.sampled_from([None, "high", "medium", "low"]), st.sampled_from([None, "up", "down"]))
 def test_whatever_is_written_the_claim_is_bounded_and_points_one_way(impact, confidence, direction):
     claim = claim_of(impact, confidence=confidence, direction=direction)

@@ -249,7 +249,7 @@ def test_on_the_events_own_day_hardly_anything_is_open():
     assert found.registrations.p10 >= 180
 
 
-@hypothesis_settings(max_examples=40)
+@hypothesis_settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2000), st.integers(0, 80), st.floats(0, 1.5), st.floats(2, 500))
 def test_any_state_has_an_answer_that_makes_sense(registrations, ahead, log_sd, concentration):
     actuals = Actuals(registrations=registrations)

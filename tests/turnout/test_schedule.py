@@ -5,6 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from turnout.errors import ConfigurationError
@@ -78,6 +79,7 @@ def test_an_unknown_country_is_refused_with_the_setting_that_mends_it():
         is_working_day(date(2026, 5, 4), "QQ")
 
 
+@hypothesis_settings(deadline=None)
 @given(
     st.sampled_from(CATALOGUE.tactics),
     st.dates(date(2025, 1, 1), date(2028, 12, 31)),

@@ -59,6 +59,17 @@ def test_rules_are_added_listed_removed_and_brought_back(run):
     assert [r["text"] for r in run("list", "--json")] == ["Online mail works"]
 
 
+@pytest.mark.parametrize(("language", "heading"), [("ja", "適用範囲"), ("en", "applies to")])
+def test_the_list_is_in_the_language_of_the_settings(run, settings, engine, monkeypatch, language, heading):
+    @contextmanager
+    def here(_=None):
+        yield settings.model_copy(update={"language": language}), engine
+
+    monkeypatch.setattr(commands, "warehouse", here)
+    run("add", "rule", "--where", "online")
+    assert heading in run("list")
+
+
 def test_a_dry_run_adds_nothing(run):
     assert "dry run" in run("add", "rule", "--dry-run")
     assert run("list", "--json") == []
