@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -68,12 +69,15 @@ class Members:
         sd: prior standard deviation, one for all levels or one each.
         mean: prior mean of every level.
         learn: whether the sd is estimated from the data.
+        blocks: block of each level, -1 for the core; shape (levels,). Levels of two blocks never meet in a row: the
+            levels that belong to one tactic are a block. It changes the time, not the result. None: all in the core.
     """
 
     matrix: sparse.csr_matrix
     sd: float | Floats
     mean: float = 0.0
     learn: bool = False
+    blocks: Ints | None = None
 
     @property
     def levels(self) -> int:
@@ -90,6 +94,53 @@ class Covariate:
 
 
 @dataclass(frozen=True, slots=True)
+class Posterior:
+    """The inverse Hessian of an arrow: a core that meets every block, and blocks that do not meet one another.
+
+    With H = [[C, B], [Bᵀ, D]], D block-diagonal, and the Schur complement S = C − B D⁻¹ Bᵀ,
+
+        H⁻¹ = [[S⁻¹, −S⁻¹ B D⁻¹], [−D⁻¹ Bᵀ S⁻¹, D⁻¹ + D⁻¹ Bᵀ S⁻¹ B D⁻¹]]
+
+    so that with hundreds of levels per tactic only S and the single blocks are ever dense.
+
+    Attributes:
+        order: parameters of the core, then of each block in turn; positions in the order of ``Fit.starts``.
+        bounds: where each block begins in ``order``, and the end.
+        core: S⁻¹. blocks: D⁻¹ of each block. cross: D⁻¹ Bᵀ of each block, shape (levels, core).
+    """
+
+    order: Ints
+    bounds: tuple[int, ...]
+    core: Floats
+    blocks: tuple[Floats, ...]
+    cross: tuple[Floats, ...]
+
+    @property
+    def diagonal(self) -> Floats:
+        """Posterior variance of each parameter, in the order of ``Fit.starts``."""
+        parts = [np.diag(self.core)]
+        for inverse, cross in zip(self.blocks, self.cross, strict=True):
+            parts.append(np.diag(inverse) + np.einsum("ij,ij->i", cross @ self.core, cross))
+        found = np.empty(len(self.order))
+        found[self.order] = np.concatenate(parts)
+        return found
+
+    def variances(self, design: sparse.csr_matrix) -> Floats:
+        """Variance of each row of ``design`` times the parameters, shape (rows,)."""
+        ordered = design.tocsc()[:, self.order]
+        whole = np.asarray(ordered[:, : self.bounds[0]].toarray(), dtype=np.float64)
+        own = np.zeros(design.shape[0])
+        for k, (inverse, cross) in enumerate(zip(self.blocks, self.cross, strict=True)):
+            part = ordered[:, self.bounds[k] : self.bounds[k + 1]].tocsr()
+            used = np.flatnonzero(np.diff(part.indptr))
+            if len(used):
+                weights = part[used].toarray()
+                whole[used] -= weights @ cross
+                own[used] += np.einsum("ij,ij->i", weights @ inverse, weights)
+        return np.asarray(np.maximum(own + np.einsum("ij,ij->i", whole @ self.core, whole), 0.0))
+
+
+@dataclass(frozen=True, slots=True)
 class Fit:
     """The posterior mode.
 
@@ -97,14 +148,14 @@ class Fit:
         effects: per group, the effect of each level.
         coefficients: per covariate.
         sd: the groups' standard deviations as used in the end, per level.
-        covariance: of all effects, then coefficients, in the order of ``starts``.
+        posterior: spread of all effects, then coefficients, in the order of ``starts``.
         overdispersion: φ.
     """
 
     effects: dict[str, Floats]
     coefficients: dict[str, float]
     sd: dict[str, Floats]
-    covariance: Floats
+    posterior: Posterior
     overdispersion: float
     starts: dict[str, int] = field(default_factory=dict)
 
@@ -122,13 +173,14 @@ class Fit:
     def variance(self, levels: Mapping[str, int]) -> float:
         """Posterior variance of the sum of one level per group; -1 is a new level: its prior variance is added."""
         positions = [self.starts[name] + level for name, level in levels.items() if level >= 0]
-        known = float(self.covariance[np.ix_(positions, positions)].sum())
-        return max(known, 0.0) + sum(float(np.mean(self.sd[n] ** 2)) for n, level in levels.items() if level < 0)
+        width = len(self.posterior.order)
+        row = sparse.csr_matrix((np.ones(len(positions)), ([0] * len(positions), positions)), shape=(1, width))
+        known = float(self.posterior.variances(row)[0])
+        return known + sum(float(np.mean(self.sd[n] ** 2)) for n, level in levels.items() if level < 0)
 
     def variances(self, design: sparse.csr_matrix) -> Floats:
         """Posterior variance of η of each row of ``design``, columns in the order of ``starts``; shape (rows,)."""
-        products = np.asarray(design.multiply(design @ self.covariance).sum(axis=1), dtype=np.float64)
-        return np.asarray(np.maximum(products.ravel(), 0.0))
+        return self.posterior.variances(design)
 
 
 def fit(
@@ -173,25 +225,27 @@ def _fit(
     start: float,
 ) -> Fit:
     counts, log_base, trust = rows
-    starts, design, sd, means = _layout(groups, covariates, len(counts))
-    data = _Data(counts, log_base, trust, design, means)
-    theta = means.copy()
+    layout = _layout(groups, covariates, len(counts))
+    starts, sd = layout.starts, layout.sd
+    data = _Data(counts, log_base, trust, layout)
+    theta = layout.means.copy()
     phi = start
-    covariance = np.diag(sd**2)
+    posterior = _prior(layout)
     for _ in range(_ROUNDS if len(counts) else 0):
-        theta, covariance = _newton(theta, data, sd, phi, tolerance=1e-3)
-        mean = np.exp(np.clip(log_base + design @ theta, -30, 30))
+        theta, posterior = _newton(theta, data, sd, phi, tolerance=1e-2)
+        mean = np.exp(np.clip(log_base + layout.design @ theta, -30, 30))
         phi = overdispersion(counts, mean, trust, start=start)
+        diagonal = posterior.diagonal
         for name, group in groups.items():
             if group.learn:
-                sd[_slice(starts, name, group)] = _learnt_sd(group, theta, covariance, starts[name])
+                sd[_slice(starts, name, group)] = _learnt_sd(group, theta, diagonal, starts[name])
     if len(counts):
-        theta, covariance = _newton(theta, data, sd, phi, tolerance=1e-6)
+        theta, posterior = _newton(theta, data, sd, phi, tolerance=1e-4)
     return Fit(
         effects={name: theta[_slice(starts, name, group)] for name, group in groups.items()},
         coefficients={name: float(theta[starts[name]]) for name in covariates},
         sd={name: sd[_slice(starts, name, group)].copy() for name, group in groups.items()},
-        covariance=covariance,
+        posterior=posterior,
         overdispersion=phi,
         starts=starts,
     )
@@ -208,27 +262,45 @@ def _matrix(group: Group | Members, rows: int) -> sparse.csr_matrix:
     return sparse.csr_matrix((np.ones(len(used)), (used, group.codes[used])), shape=(rows, group.levels))
 
 
-def _layout(
-    groups: Mapping[str, Group | Members], covariates: Mapping[str, Covariate], rows: int
-) -> tuple[dict[str, int], sparse.csr_matrix, Floats, Floats]:
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Columns of the design: where each group starts, prior sd and mean of each, and the arrow's order."""
+
+    starts: dict[str, int]
+    design: sparse.csr_matrix
+    sd: Floats
+    means: Floats
+    order: Ints
+    bounds: tuple[int, ...]
+
+
+def _layout(groups: Mapping[str, Group | Members], covariates: Mapping[str, Covariate], rows: int) -> _Layout:
     starts: dict[str, int] = {}
-    blocks: list[sparse.csr_matrix] = []
+    parts: list[sparse.csr_matrix] = []
     sd: list[Floats] = []
     means: list[Floats] = []
+    blocks: list[Ints] = []
     width = 0
     for name, group in groups.items():
         starts[name] = width
-        blocks.append(_matrix(group, rows))
+        parts.append(_matrix(group, rows))
         sd.append(np.broadcast_to(np.asarray(group.sd, dtype=np.float64), (group.levels,)).copy())
         means.append(np.full(group.levels, group.mean if isinstance(group, Members) else 0.0))
+        own = group.blocks if isinstance(group, Members) else None
+        blocks.append(np.full(group.levels, -1, dtype=np.int64) if own is None else own)
         width += group.levels
     for name, covariate in covariates.items():
         starts[name] = width
-        blocks.append(sparse.csr_matrix(np.asarray(covariate.values, dtype=np.float64).reshape(rows, 1)))
+        parts.append(sparse.csr_matrix(np.asarray(covariate.values, dtype=np.float64).reshape(rows, 1)))
         sd.append(np.array([covariate.sd]))
         means.append(np.array([covariate.mean]))
+        blocks.append(np.array([-1], dtype=np.int64))
         width += 1
-    return starts, sparse.hstack(blocks, format="csr"), np.concatenate(sd), np.concatenate(means)
+    block = np.concatenate(blocks)
+    order = np.argsort(block, kind="stable")
+    bounds = np.searchsorted(block[order], np.arange(int(block.max(initial=-1)) + 2))
+    design = sparse.hstack(parts, format="csr")
+    return _Layout(starts, design, np.concatenate(sd), np.concatenate(means), order, tuple(bounds.tolist()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,38 +308,91 @@ class _Data:
     counts: Floats
     log_base: Floats
     trust: Floats
-    design: sparse.csr_matrix
-    means: Floats
+    layout: _Layout
 
 
-def _newton(theta: Floats, data: _Data, sd: Floats, phi: float, *, tolerance: float) -> tuple[Floats, Floats]:
-    design = data.design
-    transposed = design.T.tocsr()
-    precision = 1.0 / sd**2
-    factor = (np.diag(np.sqrt(precision)), False)
+def _newton(theta: Floats, data: _Data, sd: Floats, phi: float, *, tolerance: float) -> tuple[Floats, Posterior]:
+    layout = data.layout
+    design, order = layout.design, layout.order
+    ordered = design.tocsc()[:, order].tocsr()
+    transposed = ordered.T.tocsr()
+    precision = 1.0 / sd[order] ** 2
+    arrow = _Arrow.of(sparse.csr_matrix((len(order), len(order))), precision, layout.bounds)
+    now, prior = theta[order], layout.means[order]
     for _ in range(_STEPS):
-        mean = np.exp(np.clip(data.log_base + design @ theta, -30, 30))
+        mean = np.exp(np.clip(data.log_base + ordered @ now, -30, 30))
         spread = np.sqrt(mean * (1 + phi * mean))
         residual = (data.counts - mean) / spread
         huber = np.minimum(1.0, _HUBER / np.maximum(np.abs(residual), 1e-12))
         gradient = transposed @ (data.trust * huber * (data.counts - mean) / (1 + phi * mean)) - precision * (
-            theta - data.means
+            now - prior
         )
         information = data.trust * mean / (1 + phi * mean)
-        hessian = (transposed @ design.multiply(information[:, None])).toarray() + np.diag(precision)
-        factor = linalg.cho_factor(hessian, check_finite=False)
-        step = linalg.cho_solve(factor, gradient, check_finite=False)
+        arrow = _Arrow.of(transposed @ ordered.multiply(information[:, None]), precision, layout.bounds)
+        step = arrow.solve(gradient)
         largest = float(np.abs(step).max(initial=0.0))
         # far from the mode the quadratic is a poor guide: never move an effect by more than e-fold times two at once
-        theta = np.clip(theta + step * min(1.0, 2.0 / max(largest, 1e-12)), -_LIMIT, _LIMIT)
+        now = np.clip(now + step * min(1.0, 2.0 / max(largest, 1e-12)), -_LIMIT, _LIMIT)
         if largest < tolerance:
             break
-    return theta, _inverse(factor)
+    found = np.empty_like(theta)
+    found[order] = now
+    return found, arrow.posterior(order)
+
+
+def _prior(layout: _Layout) -> Posterior:
+    width = len(layout.order)
+    precision = 1.0 / layout.sd[layout.order] ** 2
+    return _Arrow.of(sparse.csr_matrix((width, width)), precision, layout.bounds).posterior(layout.order)
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrow:
+    """A Hessian of the shape described at :class:`Posterior`, factorised; parameters in its order."""
+
+    bounds: tuple[int, ...]
+    schur: tuple[Floats, bool]
+    factors: tuple[tuple[Floats, bool], ...]
+    cross: tuple[Floats, ...]
+
+    @classmethod
+    def of(cls, information: sparse.spmatrix, precision: Floats, bounds: tuple[int, ...]) -> _Arrow:
+        columns = information.tocsc()
+        core = bounds[0]
+        schur = columns[:, :core].tocsr()[:core].toarray() + np.diag(precision[:core])
+        factors, crosses = [], []
+        for start, end in pairwise(bounds):
+            part = columns[:, start:end].tocsr()
+            own = part[start:end].toarray() + np.diag(precision[start:end])
+            meets = part[:core].toarray()
+            factor = linalg.cho_factor(own, check_finite=False)
+            cross = linalg.cho_solve(factor, meets.T, check_finite=False)
+            touched = np.flatnonzero(np.diff(part[:core].indptr))
+            schur[np.ix_(touched, touched)] -= meets[touched] @ cross[:, touched]
+            factors.append(factor)
+            crosses.append(cross)
+        return cls(bounds, linalg.cho_factor(schur, check_finite=False), tuple(factors), tuple(crosses))
+
+    def solve(self, gradient: Floats) -> Floats:
+        core = gradient[: self.bounds[0]].copy()
+        for cross, (start, end) in zip(self.cross, pairwise(self.bounds), strict=True):
+            core -= gradient[start:end] @ cross
+        parts = [linalg.cho_solve(self.schur, core, check_finite=False)]
+        for factor, cross, (start, end) in zip(self.factors, self.cross, pairwise(self.bounds), strict=True):
+            parts.append(linalg.cho_solve(factor, gradient[start:end], check_finite=False) - cross @ parts[0])
+        return np.concatenate(parts)
+
+    def posterior(self, order: Ints) -> Posterior:
+        return Posterior(
+            order, self.bounds, _inverse(self.schur), tuple(_inverse(f) for f in self.factors), self.cross
+        )
 
 
 def _inverse(factor: tuple[Floats, bool]) -> Floats:
     """The inverse from a Cholesky factor, whole."""
     matrix, lower = factor
+    if not len(matrix):
+        return np.zeros((0, 0))
     half, _ = linalg.lapack.dpotri(matrix, lower=lower)
     triangle = np.tril(half) if lower else np.triu(half)
     return np.asarray(triangle + triangle.T - np.diag(np.diag(half)))
@@ -287,13 +412,13 @@ def overdispersion(counts: Floats, mean: Floats, trust: Floats, *, start: float)
     return float(np.clip((exact + imaginary * start) / (scale + imaginary), *_OVERDISPERSION_RANGE))
 
 
-def _learnt_sd(group: Group | Members, theta: Floats, covariance: Floats, start: int) -> float:
+def _learnt_sd(group: Group | Members, theta: Floats, variances: Floats, start: int) -> float:
     if isinstance(group, Members):
         seen, mean = np.unique(group.matrix.indices[group.matrix.data != 0]), group.mean
     else:
         seen, mean = np.unique(group.codes[group.codes >= 0]), 0.0
     positions = start + seen
-    moments = (theta[positions] - mean) ** 2 + np.diag(covariance)[positions]
+    moments = (theta[positions] - mean) ** 2 + variances[positions]
     default = float(np.mean(np.asarray(group.sd, dtype=np.float64) ** 2))
     return float(np.sqrt((moments.sum() + PRIOR_LEVELS * default) / (len(seen) + PRIOR_LEVELS)))
 
