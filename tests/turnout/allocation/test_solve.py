@@ -1,11 +1,13 @@
 """The allocator on problems whose answer is known."""
 
+import doctest
 import math
 import subprocess
 import sys
 
 import pytest
 
+import turnout.allocation
 from turnout.allocation import (
     Candidate,
     CappedLinear,
@@ -269,3 +271,7 @@ def test_it_imports_without_the_rest_of_the_project():
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
+
+
+def test_the_manual_s_examples_hold():
+    assert doctest.testmod(turnout.allocation).failed == 0
