@@ -39,8 +39,8 @@ from turnout.settings import Settings
 log = structlog.get_logger("turnout.limits")
 
 WINDOW_SECONDS: Final = 60
-#: A limiter that makes requests wait would be worse than none.
-REDIS_SECONDS: Final = 0.25
+#: A limiter that makes requests wait for long would be worse than none; one that gives up on a busy machine, inexact.
+REDIS_SECONDS: Final = 1.0
 #: How long Redis is left alone after it failed.
 PAUSE_SECONDS: Final = 1.0
 _CONNECTIONS: Final = 32
