@@ -212,50 +212,61 @@ def lowest_point(
         return Lowest(np.empty(0), float(value[k]), np.array([k]), np.ones(1), [k])
     base = np.where(finite, value - (slack * points).sum(axis=0), -np.inf)
     tolerance = 1e-11 * (float(np.abs(value[finite]).max()) or 1.0)
-    low, high = box
     basis = list(start) if start is not None else []
     inverse = _inverse(basis, slack) if basis else None
     if inverse is None:
         basis, inverse = _first_basis(int(np.argmin(np.where(finite, value, np.inf))), slack)
-    sides = np.concatenate((low, -high))
-    point, z = np.zeros(d), 0.0
-    width = 1e-12 * (1.0 + np.abs(high) + np.abs(low))
-    right = np.array([base[j] if j >= 0 else sides[-1 - j] for j in basis])
-    column = np.zeros(d + 1)
+    normal, bound, forgiven = _constraints(base, slack, box, tolerance)
+    k = value.size
+    active = [j if j >= 0 else k - 1 - j for j in basis]
+    right = bound[active]
+    solution = np.zeros(d + 1)
     for _ in range(_PIVOTS):
         solution = right @ inverse
-        point, z = solution[:d], float(solution[d])
-        below, above = low - point - width, point - high - width
-        j_low, j_high = int(below.argmax()), int(above.argmax())
-        column[:] = 0.0
-        if below[j_low] > 0 and below[j_low] >= above[j_high]:
-            enter, column[j_low], bound = -1 - j_low, 1.0, float(low[j_low])
-        elif above[j_high] > 0:
-            enter, column[j_high], bound = -1 - d - j_high, -1.0, -float(high[j_high])
-        else:
-            heights = base + point @ slack
-            enter = int(heights.argmax())
-            if heights[enter] <= z + tolerance or enter in basis:
-                break
-            column[:d] = -slack[:, enter]
-            column[d], bound = 1.0, float(base[enter])
-        direction = inverse @ column
-        usable = np.flatnonzero(direction > 1e-13)
-        if not usable.size:
+        violated = forgiven - solution @ normal
+        enter = int(violated.argmax())
+        if violated[enter] <= 0.0 or enter in active:
             break
-        leave = int(usable[np.argmin(np.maximum(inverse[usable, d], 0.0) / direction[usable])])
+        direction = inverse @ normal[:, enter]
+        leave, least = -1, math.inf
+        for r, (step, weight) in enumerate(zip(direction.tolist(), inverse[:, d].tolist(), strict=True)):
+            if step > 1e-13 and max(weight, 0.0) < least * step:
+                leave, least = r, max(weight, 0.0) / step
+        if leave < 0:
+            break
         row = inverse[leave] / direction[leave]
         direction[leave] = 0.0
         inverse -= direction[:, None] * row
         inverse[leave] = row
-        basis[leave] = enter
-        right[leave] = bound
+        active[leave] = enter
+        right[leave] = bound[enter]
+    basis = [j if j < k else k - 1 - j for j in active]
+    point, z = solution[:d], float(solution[d])
     held = [r for r in range(d + 1) if basis[r] >= 0]
     weights = np.maximum(inverse[held, d], 0.0)
     total = float(weights.sum())
     weights = weights / total if total > 0 else np.full(len(held), 1.0 / max(len(held), 1))
     columns = np.array([basis[r] for r in held], dtype=np.intp)
-    return Lowest(np.clip(point, low, high), z, columns, weights, basis)
+    return Lowest(np.clip(point, *box), z, columns, weights, basis)
+
+
+def _constraints(
+    base: Floats, slack: Floats, box: tuple[Floats, Floats], tolerance: float
+) -> tuple[Floats, Floats, Floats]:
+    """Cuts, lower and upper sides as bound <= normal · (p, z): normals by column, bounds, and bounds with tolerance."""
+    d, k = slack.shape
+    low, high = box
+    normal = np.zeros((d + 1, k + 2 * d))
+    normal[:d, :k] = -slack
+    normal[d, :k] = 1.0
+    each = np.arange(d)
+    normal[each, k + each] = 1.0
+    normal[each, k + d + each] = -1.0
+    bound = np.concatenate((base, low, -high))
+    forgiven = bound.copy()
+    forgiven[:k] -= tolerance
+    forgiven[k:] -= np.tile(1e-12 * (1.0 + np.abs(high) + np.abs(low)), 2)
+    return normal, bound, forgiven
 
 
 def _first_basis(k: int, slack: Floats) -> tuple[list[int], Floats]:
