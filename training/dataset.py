@@ -419,11 +419,15 @@ _ROW_COLUMNS = (
 
 def _by_event(history: History) -> Iterator[tuple[str, dict[str, Any], list[dict[str, Any]]]]:
     """Each event in order of date, with its tactics."""
-    tactics = {str(key): group for key, group in history.tactics.groupby("event_id", sort=False)}
+    tactics: dict[str, list[dict[str, Any]]] = {}
+    for row in history.tactics.to_dict(
+        "records"
+    ):  # at once: a frame per event costs more than all that is done with it
+        tactics.setdefault(str(row["event_id"]), []).append(_plain(row))
     for event in history.events.reset_index().to_dict("records"):
-        group = tactics.get(str(event["event_id"]))
+        group = tactics.pop(str(event["event_id"]), None)
         if group is not None:
-            yield str(event["event_id"]), _plain(event), [_plain(row) for row in group.to_dict("records")]
+            yield str(event["event_id"]), _plain(event), group
 
 
 def _plain(record: Mapping[Hashable, Any]) -> dict[str, Any]:
