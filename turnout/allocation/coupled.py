@@ -1073,6 +1073,11 @@ class CoupledSearch:
         ``goal``: it is enough to know whether this much can be reached.
         """
         self.gap, self.stop_at, self.goal = gap, stop_at, goal
+        t = self.together
+        if self.any_feeds and t.base(np.where(t.feeds, 0.0, self.most_alone))[0] <= 0.0:  # shares of nothing
+            self._open(Scale(), None)
+            self._seed()
+            return 0.0
         if self.any_feeds and self.worths != (0.0, 0.0):
             return self._by_ranges()
         self._open(Scale(1.0, 0.0, is_log=True) if self.any_feeds else Scale(), None)

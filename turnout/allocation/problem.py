@@ -128,7 +128,8 @@ class Group:
     Attributes:
         name: unique within a problem.
         members: names of candidates.
-        least, most: money that they get together.
+        least, most: money that they get together. A candidate with steps or units spends what whole ones cost, here as
+            everywhere.
         least_share, most_share: the same as a share of the problem's budget, in [0, 1].
         at_least, at_most: how many of them are used. Used is an x that brings something (one below the first step or
             the start of a curve does not), of at least the candidate's minimum, or of one unit where it has none; where

@@ -768,6 +768,10 @@ class _Payable:
         fixed = sum(round(line.spend / self.unit) for line in self.still)
         left = round(available[0] / self.unit) - fixed - sum(self.counts.values())
         left = self._give_back(left)
+        for members, _, most in self.groups:
+            over = self._of_group(members) - most
+            if over > 0:
+                left += int(over) + self._give_back(-int(over), members)
         left = self._reach_least(left)
         if marginal > 0 and left > 0:
             self._hand_out(left, max(available[1] - math.fsum(line.hours for line in self.lines), 0.0))
@@ -778,15 +782,19 @@ class _Payable:
         for line in self.still:
             line.spend = _units(round(line.spend / self.unit), self.unit)
 
-    def _give_back(self, left: int) -> int:
-        """Minimums that were rounded up may overdraw the budget: take from whoever loses least, or drop one."""
-        while left < 0 and self.moving:
-            line = max(self.moving, key=lambda entry: self._gain(entry, -1))
+    def _give_back(self, left: int, members: frozenset[str] | None = None) -> int:
+        """Minimums that were rounded up may overdraw the budget or a group's most (``left`` below 0): take from whoever
+        loses least, or drop one. Returns what is left then."""
+        while left < 0:
+            lines = [line for line in self.moving if members is None or line.candidate.name in members]
+            if not lines:
+                break
+            line = max(lines, key=lambda entry: self._gain(entry, -1))
             if self._gain(line, -1) > -math.inf:
                 self.counts[line.candidate.name] -= 1
                 left += 1
                 continue
-            line = min(self.moving, key=lambda entry: entry.worth * float(entry.candidate.curve(entry.x)))
+            line = min(lines, key=lambda entry: entry.worth * float(entry.candidate.curve(entry.x)))
             left += self.counts.pop(line.candidate.name)
             line.x = line.spend = line.hours = 0.0
             self.moving.remove(line)
@@ -810,6 +818,10 @@ class _Payable:
                     break
                 self.counts[line.candidate.name] += 1
                 left -= 1
+            for others, _, most in self.groups:  # which another group that is full has to give
+                over = self._of_group(others) - most
+                if over > 0:
+                    left += int(over) + self._give_back(-int(over), others - members)
         return left
 
     def _hand_out(self, left: int, hours: float) -> None:
