@@ -8,18 +8,26 @@ and access log are off: they label by raw path, so every plan's id would become 
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any, Final
 
 import bentoml
 import structlog
+from bentoml.exceptions import BentoMLException, ServiceUnavailable, UnprocessableEntity
+from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.auth import NATIVE as GUARDED
 from serving.auth import Guard, caller, is_served, mode_of
 from serving.http import RequestScope, create_app
+from serving.limits import OverloadedError
 from serving.state import Planning
 from turnout.brief import Brief
-from turnout.errors import ConfigurationError
+from turnout.errors import ConfigurationError, InputError, NotReadyError
 from turnout.logs import configure
 from turnout.plan import Plan
 from turnout.settings import load_settings
@@ -55,6 +63,22 @@ class Front:
             await _app(scope, receive, send)
 
 
+@contextmanager
+def _in_bentomls_words() -> Iterator[None]:
+    """What :mod:`serving.http` answers with a problem document, in the errors that BentoML's clients know."""
+    try:
+        yield
+    except InputError as error:
+        raise UnprocessableEntity(str(error)) from error
+    except OverloadedError as error:
+        raise BentoMLException("too many plans at once", error_code=HTTPStatus.TOO_MANY_REQUESTS) from error
+    except TimeoutError as error:
+        raise BentoMLException("the deadline passed", error_code=HTTPStatus.GATEWAY_TIMEOUT) from error
+    except (NotReadyError, RedisError, SQLAlchemyError) as error:
+        log.warning("plan not made", error=type(error).__name__)
+        raise ServiceUnavailable("plans cannot be made now; see /readyz") from error
+
+
 @bentoml.service(
     name="turnout",
     workers=_settings.service_workers,
@@ -81,7 +105,9 @@ class Turnout:
         """A plan for BentoML's own clients: ``bentoml.SyncHTTPClient(url).plan(brief)``."""
         principal = caller.get()
         assert principal is not None, "the guard has let nobody pass"
-        stored = await _planning.plan(brief, organisation=principal.organisation)
+        with _in_bentomls_words():
+            async with asyncio.timeout(_settings.request_timeout_seconds):
+                stored = await _planning.plan(brief, organisation=principal.organisation)
         return Plan.model_validate(stored.answer)
 
 

@@ -30,7 +30,8 @@ def configure(style: Literal["console", "json"] = "console", level: str = "INFO"
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        # a line in one write: workers share the stream, and print() writes the line and its end apart
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=False,
     )
     threshold = level if level.upper() == "DEBUG" else "WARNING"

@@ -164,6 +164,8 @@ def test_bentomls_own_endpoint_is_guarded_as_well(guarded, owner):
     json_type = {**headers, "Content-Type": "application/json"}
     assert post("/bento/plan", content=b" " * 300_000, headers=json_type).status_code == 413
     assert post("/bento/plan", content=b"[" * 50_000, headers=json_type).status_code == 400
+    impossible = brief(staff_hours=1, constraints=[{"tactic": "meta_ads", "lock": {"amount": 100_000}}])
+    assert post("/bento/plan", json=impossible, headers=headers).status_code == 422
     with bentoml.SyncHTTPClient(guarded.url, token=headers["Authorization"].removeprefix("Bearer ")) as client:
         plan_id = client.plan(brief())["plan_id"]
     with owner.connect() as connection:
