@@ -625,10 +625,12 @@ class CoupledSearch:
         return found
 
     def _counted(self, c: Candidate, end: tuple[float, float] | None) -> Candidate:
-        """The candidate with a smallest x that counts as used, where somebody counts."""
+        """The candidate with a smallest x that is used, where somebody counts or asks for what using it costs."""
         if c.minimum > 0 or c.unit is not None or end is None or isinstance(c.curve, Step):
             return c
-        if not any(c.name in g.members for g in self.problem.groups if g.at_least or g.at_most is not None):
+        groups = [g for g in self.problem.groups if c.name in g.members]
+        pays = c.fixed_cost > 0 and any(g.money(self.problem.budget)[0] > 0 for g in groups)
+        if not pays and not any(g.at_least or g.at_most is not None for g in groups):
             return c
         unit = self.problem.unit
         return replace(c, minimum=unit / c.cost if unit is not None and c.cost > 0 else 1e-6 * max(end))

@@ -221,9 +221,19 @@ def coupled_problem(seed: int) -> Problem:
     return replace(given, candidates=candidates, audiences=audiences, groups=groups, organic=organic)
 
 
+def is_stepped(c: Candidate) -> bool:
+    return isinstance(c.curve, Step) and c.lock is None and not c.exclude and c.unit is None
+
+
+def whole_steps(c: Candidate) -> np.ndarray:
+    """A candidate with steps pays what whole ones cost: more money than that is not spent on it for a group's sake."""
+    at = np.asarray(c.curve.at)
+    return np.unique([0.0, *([c.minimum] if c.minimum > 0 else []), *at[(at >= c.minimum) & (at <= c.maximum)]])
+
+
 def brute_force_coupled(problem: Problem, r) -> float | None:
     """The best of all combinations of :func:`options`, by the definition of the total."""
-    columns = [options(problem, c, r) for c in problem.candidates]
+    columns = [whole_steps(c) if is_stepped(c) else options(problem, c, r) for c in problem.candidates]
     grid = np.stack([g.ravel() for g in np.meshgrid(*columns, indexing="ij")], axis=1)
     money, hours, alone, used = (np.zeros(grid.shape) for _ in range(4))
     for i, c in enumerate(problem.candidates):
