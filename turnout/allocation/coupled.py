@@ -843,6 +843,8 @@ class CoupledSearch:
         """
         p = self.pieces
         if p.is_point[rows].all():
+            if not self._fits(rows):
+                return None
             return self._portfolio(rows, p.start_x[rows], p.start_money[rows], p.start_hours[rows])
         sub = Columns(p.take(rows), self.together, self.resources, self.scale, self.worths, room=3 * rounds + 5)
         r, final = len(self.resources), rounds > _POLISH_ROUNDS
@@ -1090,6 +1092,11 @@ class CoupledSearch:
         if self.any_feeds:
             return math.exp(upper) if upper > -math.inf else 0.0
         return upper
+
+    @property
+    def everything(self) -> float:
+        """A total that no portfolio exceeds: all candidates at their most."""
+        return self.together.total(self.most_alone)
 
     def _seed(self) -> None:
         """Begin with the first piece of everything, nothing for most, or what is near it and possible."""

@@ -17,7 +17,7 @@ import numpy as np
 from turnout.allocation import overlap
 from turnout.allocation.bounds import Builder, Floats, Ints, Model, Pieces, Pool, cut_into_pieces, lowest_point
 from turnout.allocation.coupled import CoupledSearch, Locked
-from turnout.allocation.feasibility import smallest_conflict
+from turnout.allocation.feasibility import smallest_conflict, some_portfolio
 from turnout.allocation.problem import (
     TOLERANCE,
     Candidate,
@@ -28,7 +28,6 @@ from turnout.allocation.problem import (
     Solution,
     Status,
     Unspent,
-    conflict,
     contradictions,
     locks_above,
 )
@@ -660,7 +659,13 @@ def _search_coupled(
     wanted = None if goal is None else (goal + cost) / search.response_scale
     upper = search.run(0.9 * gap, stop_at, wanted) * search.response_scale
     if search.best is None:
-        raise InfeasibleError(smallest_conflict(problem) or [conflict("no portfolio was found in time", None)])
+        x = some_portfolio(problem)
+        if x is None:
+            raise InfeasibleError(smallest_conflict(problem))
+        for c in free:  # possible, but nothing the search could tell apart: any portfolio, with the bound of everything
+            line = lines[c.name]
+            line.x, line.spend, line.hours = x[c.name], c.money_at(x[c.name]), c.hours_at(x[c.name])
+        return _Found(search.everything * search.response_scale - cost, (0.0, 0.0), search.nodes)
     prices = {r.name: float(p) for r, p in zip(search.resources, search.prices, strict=True)}
     multipliers = (
         prices.get("budget", 0.0) * search.response_scale / search.money_scale,
@@ -856,7 +861,7 @@ def _payable_limits(group: Group, problem: Problem, unit: float) -> tuple[float,
 def _units(count: int, unit: float) -> float:
     """``count · unit`` as the float nearest to it: 1,234 cents are 12.34, not 12.340000000000002."""
     per_one = round(1.0 / unit)
-    return count / per_one if unit < 1 and abs(per_one * unit - 1.0) < 1e-9 else float(count * unit)
+    return count / per_one if unit < 1 and abs(per_one * unit - 1.0) < 1e-13 else float(count * unit)
 
 
 def _answer(

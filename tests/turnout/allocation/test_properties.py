@@ -1,6 +1,7 @@
 """The allocator against brute force on random small problems of every kind.
 
-Set ``TURNOUT_ALLOCATION_CASES`` for a longer run (10,000 takes about a minute on one core).
+Set ``ALLOCATION_CASES`` for a longer run (10,000 take some minutes on one core; settings named TURNOUT_… are cleared
+before tests).
 """
 
 import math
@@ -26,7 +27,7 @@ from turnout.allocation import (
     solve,
 )
 
-CASES = int(os.environ.get("TURNOUT_ALLOCATION_CASES", "600"))
+CASES = int(os.environ.get("ALLOCATION_CASES", "600"))
 CHUNKS = 6
 
 
@@ -228,7 +229,9 @@ def is_stepped(c: Candidate) -> bool:
 def whole_steps(c: Candidate) -> np.ndarray:
     """A candidate with steps pays what whole ones cost: more money than that is not spent on it for a group's sake."""
     at = np.asarray(c.curve.at)
-    return np.unique([0.0, *([c.minimum] if c.minimum > 0 else []), *at[(at >= c.minimum) & (at <= c.maximum)]])
+    return np.unique(
+        [0.0, *([c.minimum] if c.curve(c.minimum) > c.curve(0.0) else []), *at[(at >= c.minimum) & (at <= c.maximum)]]
+    )
 
 
 def brute_force_coupled(problem: Problem, r) -> float | None:
