@@ -8,10 +8,11 @@
 
 Treatments of this version, said where they matter:
 
-* *Referral* asks those who registered. Its catalogue curve assumes as many registrants as the target; it is scaled down
-  to what the other tactics and the organic baseline are expected to bring (never up), found by a first allocation
-  without it.
-* *Retargeting* reaches the visitors the site has already (``assets.site_visitors``), not those other tactics bring.
+* Tactics that reach the same people overlap (:mod:`turnout.scoring.overlap`): together they bring less than one by one,
+  and what comes by itself is among it.
+* *Referral* asks those who registered and *retargeting* those who visited: both are shares of what the other tactics
+  and the organic baseline bring. Their curves hold at as many registrants as a first allocation without them expects,
+  referral's at no fewer than the target, which its benchmark assumes.
 * A marginal registration that costs more than :data:`MOST_PER_REGISTRATION_JPY` plus the ticket price is not worth its
   money, one that takes more than 1/:data:`HOURS_WORTH` staff hours not its time; what is left stays unspent.
 * Money is planned in base currency and leaves in the budget's, each amount rounded down to what can be paid, so that
@@ -61,6 +62,7 @@ from turnout.scoring import (
 from turnout.scoring.effects import EventFacts
 from turnout.scoring.untried import untried
 from turnout.tactics import Tactic, load_catalogue
+from turnout.tactics.catalogue import load_audiences
 
 #: A guess: five times the dearest published benchmark of a B2B registration (20,000 yen).
 MOST_PER_REGISTRATION_JPY: Final = 100_000.0
@@ -79,12 +81,14 @@ _CHANGE: Final = Decimal("0.001")
 _CHEAPEST_TOLERANCE: Final = 0.02
 _CHEAPEST_STEPS: Final = 9
 _REFERRAL: Final = "referral"
+#: Tactics that feed on what the others bring.
+_OF_OTHERS: Final = frozenset({_REFERRAL, "retargeting"})
 #: Proved gap asked of the allocator, and the seconds after which its best answer is taken with the bound it has.
 GAP: Final = 1e-3
 DEADLINE: Final = 0.4
 #: The same for the alternatives, which are shown rounded.
-_GAP_ASIDE: Final = 5e-3
-_DEADLINE_ASIDE: Final = 0.05
+_GAP_ASIDE: Final = 2e-2
+_DEADLINE_ASIDE: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +192,9 @@ class _Planner:
             price=float(brief.event.price.amount),
             facts=EventFacts.of(brief, rates),
         )
+        model = bundle.response.parameters
+        size = model.event_size(EventFacts.of(brief, rates), self.outlook.index)
+        self.audiences = model.overlap.audiences(size, self.outlook.organic_mean)
         self.skipped: dict[str, Skipped] = {}
         ticket = rates.to_base(brief.event.price)
         self.money_worth = 1.0 / (rates.from_jpy(MOST_PER_REGISTRATION_JPY) + ticket)
@@ -197,7 +204,7 @@ class _Planner:
         options = self._options()
         options, solution = self._allocate(options)
         chosen = self._chosen(options, solution)
-        outcome = self._predict(chosen)
+        outcome = self._predict(chosen, solution)
         allocations = [self._allocation(option, choice, outcome) for option, choice in chosen]
         allocations.sort(key=lambda a: (-a.registrations.mean, a.tactic))
         self._skip_unused(options, solution)
@@ -261,12 +268,15 @@ class _Planner:
             else:
                 self._skip(tactic, SkipReason.not_worth_it, text("too_few", self.language, most=most))
             return None
+        left = 1.0 if tactic.id in _OF_OTHERS else self.bundle.response.parameters.overlap.left(tactic)
+        alone = response.curve.scaled(1.0 / left)
+        reach = {} if tactic.id in _OF_OTHERS else load_audiences().reach(tactic)
         if not tactic.is_paid:
-            candidate = Candidate(tactic.id, response.curve, cost=0.0, hours=1.0, maximum=_finite(response))
+            candidate = Candidate(tactic.id, alone, cost=0.0, hours=1.0, maximum=_finite(response), reach=reach)
             return _Option(tactic, response, candidate, None)
         price = _unit_price(response) if tactic.cost.kind == "per_unit" else None
         hours = tactic.hours.hours_per_unit / price if price else 0.0
-        common = Candidate(tactic.id, response.curve, hours=hours, fixed_hours=tactic.hours.setup_hours)
+        common = Candidate(tactic.id, alone, hours=hours, fixed_hours=tactic.hours.setup_hours, reach=reach)
         if lock is not None:
             return _Option(tactic, response, replace(common, lock=self._payable(lock)), price)
         low = self.rates.from_jpy(tactic.cost.minimum_spend or 0.0)
@@ -284,17 +294,17 @@ class _Planner:
     # --- allocation ------------------------------------------------------------------------------------------------
     def _allocate(self, options: list[_Option]) -> tuple[list[_Option], Solution]:
         """The allocation, and the options it was made from (referral scaled, tactics that bring too few taken out)."""
-        without = [o for o in options if o.tactic.id != _REFERRAL]
+        without = [o for o in options if o.tactic.id not in _OF_OTHERS]
+        held = math.fsum(o.candidate.lock or 0.0 for o in options if o.tactic.id in _OF_OTHERS)
         try:
-            solution = self._solve(without, self.budget)
+            solution = self._solve(without, max(self.budget - held, 0.0))
+            if len(without) < len(options):
+                options = [_feeding(o, solution.total, self.brief.goal.target) for o in options]
+                solution = self._solve(options, self.budget)
         except InfeasibleError as conflict:
             raise InputError([self._conflict(p) for p in conflict.problems]) from conflict
-        if len(without) < len(options):
-            registrants = solution.response + self.outlook.organic_mean
-            options = [_asking(o, registrants, self.brief.goal.target) for o in options]
-            solution = self._solve(options, self.budget)
-        small = {c.name for c in solution.choices if c.status is Status.used and c.response < FEWEST_REGISTRATIONS}
-        if small:
+        # one that is taken out gives its money to others, of which one may then be too small itself
+        while small := _small(solution):
             for option in options:
                 if option.tactic.id in small:
                     detail = text("too_few", self.language, most=solution[option.tactic.id].response)
@@ -316,6 +326,7 @@ class _Planner:
                 unit=self.rates.unit,
                 money_worth=self.money_worth,
                 hours_worth=HOURS_WORTH,
+                audiences=self.audiences,
             ),
             gap=_GAP_ASIDE if aside else GAP,
             deadline=_DEADLINE_ASIDE if aside else DEADLINE,
@@ -324,10 +335,10 @@ class _Planner:
     def _chosen(self, options: Sequence[_Option], solution: Solution) -> list[tuple[_Option, Choice]]:
         return [(o, solution[o.tactic.id]) for o in options if solution[o.tactic.id].x > 0]
 
-    def _predict(self, chosen: Sequence[tuple[_Option, Choice]]) -> Predictive:
+    def _predict(self, chosen: Sequence[tuple[_Option, Choice]], solution: Solution) -> Predictive:
         return predictive(
-            [Chosen.of(option.response, choice.x) for option, choice in chosen],
-            organic=self.outlook.organic_mean,
+            [Chosen(o.tactic.id, max(choice.response, 0.0), o.response.log_sd) for o, choice in chosen],
+            organic=solution.organic,
             organic_log_sd=self.outlook.organic_log_sd,
             shared_log_sd=self.bundle.response.shared_log_sd,
             goal=self.bundle.response.goal,
@@ -352,7 +363,7 @@ class _Planner:
         return found
 
     def _alternative(self, name: str, options: Sequence[_Option], solution: Solution) -> Alternative:
-        outcome = self._predict(self._chosen(options, solution))
+        outcome = self._predict(self._chosen(options, solution), solution)
         return Alternative.model_validate({
             "name": name,
             "spend": self._money(solution.total_spend),
@@ -397,7 +408,7 @@ class _Planner:
         return best
 
     def _likelihood(self, options: Sequence[_Option], solution: Solution) -> float:
-        return self._predict(self._chosen(options, solution)).goal_probability
+        return self._predict(self._chosen(options, solution), solution).goal_probability
 
     # --- the parts of the answer -----------------------------------------------------------------------------------
     def _allocation(self, option: _Option, choice: Choice, outcome: Predictive) -> Allocation:
@@ -596,16 +607,18 @@ def _first_step(option: _Option) -> float:
     return _unit_price(option.response) or 0.0
 
 
-def _asking(option: _Option, registrants: float, target: int) -> _Option:
-    """Referral for the number of people there will be to ask; every other option as it is."""
-    if option.tactic.id != _REFERRAL:
+def _small(solution: Solution) -> set[str]:
+    """Tactics that are used and bring less than is worth a line."""
+    return {c.name for c in solution.choices if c.status is Status.used and c.response < FEWEST_REGISTRATIONS}
+
+
+def _feeding(option: _Option, others: float, target: int) -> _Option:
+    """A tactic that feeds on the others, its curve as a share of what they bring; every other option as it is."""
+    if option.tactic.id not in _OF_OTHERS:
         return option
-    curve = option.response.curve.scaled(min(1.0, registrants / target))
-    return replace(
-        option,
-        response=replace(option.response, curve=curve),
-        candidate=replace(option.candidate, curve=curve),
-    )
+    registrants = max(others, float(target)) if option.tactic.id == _REFERRAL else max(others, 1.0)
+    share = option.response.curve.scaled(1.0 / registrants)
+    return replace(option, candidate=replace(option.candidate, curve=share, reach={}, of_others=True))
 
 
 def _optimality(solution: Solution) -> Optimality:

@@ -44,8 +44,8 @@ class Backtest:
         rows: per event and tactic: event_id, tactic_id, segment_id, fold, y, mean, post_log_sd, log_sd, shared_log_sd,
             and one column per yardstick.
         events: per event: event_date, segment_id, fold, registrations, predicted, organic, organic_mean,
-            organic_log_sd, p05 … p95, target, goal_probability, attendees, attendees_p10, attendees_p90, and per
-            yardstick its total.
+            organic_log_sd, p05 … p95, target, goal_probability, attendees, attendees_p10, attendees_p90,
+            in_sample_shared (the shared shock as the fit itself saw it), and per yardstick its total.
         spread: calibrated on all folds: what a model fitted to everything should use.
         quantiles: of each event's predictive distribution, index event_id, columns :data:`LEVELS`. They answer how
             likely any goal was, not only the organiser's.
@@ -76,7 +76,7 @@ def run(
     days = [used["event_date"].iloc[int(len(used) * share)] for share in cuts]
     ends = [*days[1:], events["event_date"].max() + pd.Timedelta(days=1)]
     for fold, (start, end) in enumerate(zip(days, ends, strict=True)):
-        spread = calibrate(pd.concat(rows_seen), pd.concat(events_seen)) if rows_seen else Spread()
+        spread = calibrate(pd.concat(rows_seen), pd.concat(events_seen)) if rows_seen else None
         if progress is not None:
             progress(f"backtest {fold + 1}/{len(days)}: events from {start.date()}")
         found = hold_out(dataset, start, end, seed=seed, threads=threads, spread=spread, fold=fold)
@@ -104,22 +104,25 @@ def hold_out(
     """One fold: fitted to the events before ``start``, asked for those in [start, end).
 
     Args:
-        spread: interval widths, from events that are not asked for; default those without any evidence.
+        spread: interval widths, from events that are not asked for; default what the fit itself says of them.
 
     Returns:
         ``None`` where nothing is asked for. With nothing to fit to, the answers are the benchmark's.
     """
-    spread = spread or Spread()
     earlier = dataset.before(start.date())
     later = dataset.subset(
         ((dataset.rows["event_date"] >= start) & (dataset.rows["event_date"] < end)).to_numpy(dtype=np.bool_)
     )
     if later.rows.empty:
         return None
-    fitted = fit(earlier, seed=seed, threads=threads).with_spread(spread)
+    fitted = fit(earlier, seed=seed, threads=threads)
+    in_sample = fitted.parameters.shared_log_sd
+    spread = spread or Spread(shared=in_sample)
+    fitted = fitted.with_spread(spread)
     rows = _predict_rows(fitted, spread, earlier, later, fold, seed)
     quantiles: dict[str, Floats] = {}
     events = _predict_events(fitted, earlier.history, dataset.history, rows, fold, quantiles)
+    events["in_sample_shared"] = in_sample
     return Backtest(rows, events, spread, pd.DataFrame.from_dict(quantiles, orient="index", columns=LEVELS))
 
 
@@ -138,8 +141,7 @@ _ROWS = (
 _EVENTS = (
     "event_id", "event_date", "segment_id", "fold", "registrations", "predicted", "organic", "organic_mean",
     "organic_log_sd", "p05", "p10", "p50", "p90", "p95", "target", "goal_probability", "goal_share", "goal_offset",
-    "goal_slope", "attendees",
-    "attendees_p10", "attendees_p90", *YARDSTICKS,
+    "goal_slope", "attendees", "attendees_p10", "attendees_p90", "in_sample_shared", *YARDSTICKS,
 )  # fmt: skip
 
 
@@ -220,7 +222,9 @@ def _predict_events(
                 },
             }
         )  # fmt: skip
-    return pd.DataFrame.from_records(records, columns=list(_EVENTS)).set_index("event_id")
+    return pd.DataFrame.from_records(records, columns=[c for c in _EVENTS if c != "in_sample_shared"]).set_index(
+        "event_id"
+    )
 
 
 # --- metrics ----------------------------------------------------------------------------------------------------------

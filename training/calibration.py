@@ -69,17 +69,21 @@ def calibrate(rows: pd.DataFrame, events: pd.DataFrame) -> Spread:
 
     Args:
         rows: event_id, tactic_id, y, mean, post_log_sd; one row per held-out event and tactic.
-        events: index event_id; registrations (actual), organic_mean, organic_log_sd (without the shared shock).
+        events: index event_id; registrations (actual), organic_mean, organic_log_sd (without the shared shock), and
+            perhaps in_sample_shared: what the fits themselves said of it, which a few events do not overrule.
     """
     if rows.empty:
         return Spread()
+    guess = SHARED_LOG_SD
+    if "in_sample_shared" in events and events["in_sample_shared"].notna().any():
+        guess = float(events["in_sample_shared"].mean())
     y, mean = rows["y"].to_numpy(dtype=np.float64), np.maximum(rows["mean"].to_numpy(dtype=np.float64), 1e-6)
     post = rows["post_log_sd"].to_numpy(dtype=np.float64)
     event_codes, _ = pd.factorize(rows["event_id"])
     # one typing error must not widen every interval
     reach = 5 * np.sqrt(mean + 0.25 * mean**2)
     residual = np.clip(y - mean, -reach, reach)
-    shared = _shared(residual, mean, event_codes)
+    shared = _shared(residual, mean, event_codes, guess)
     excess = (residual**2 - mean) / mean**2
     weight = 1 / (1 / mean + 0.15) ** 2
     known = np.expm1(shared**2 + post**2)
@@ -137,8 +141,8 @@ def _sd(relative_variance: float) -> float:
     return float(np.sqrt(np.log1p(max(relative_variance, np.expm1(_SMALLEST**2)))))
 
 
-def _shared(residual: Floats, mean: Floats, codes: NDArray[np.intp]) -> float:
-    """From the covariance of rows of one event; held near the default by imaginary events."""
+def _shared(residual: Floats, mean: Floats, codes: NDArray[np.intp], guess: float) -> float:
+    """From the covariance of rows of one event; held near a guess by imaginary events."""
     total, total_mean = np.bincount(codes, residual), np.bincount(codes, mean)
     cross = total**2 - np.bincount(codes, residual**2)
     pairs = total_mean**2 - np.bincount(codes, mean**2)
@@ -146,7 +150,7 @@ def _shared(residual: Floats, mean: Floats, codes: NDArray[np.intp]) -> float:
     weight = np.where(pairs > 0, 1 / np.maximum(pairs, 1e-9), 0.0) * np.minimum(total_mean / 50.0, 1.0)
     evidence = float((weight * pairs).sum())
     own = float((weight * cross).sum())
-    return _sd((own + PRIOR_EVENTS * np.expm1(SHARED_LOG_SD**2)) / (evidence + PRIOR_EVENTS))
+    return _sd((own + PRIOR_EVENTS * np.expm1(guess**2)) / (evidence + PRIOR_EVENTS))
 
 
 def _total_z(rows: pd.DataFrame, events: pd.DataFrame, spread: Spread) -> Floats:

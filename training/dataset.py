@@ -337,6 +337,7 @@ def assemble(history: History, rates: Rates) -> Dataset:
             "opens_days": event["opens_days"],
             "price_ratio": price_ratio(0.0 if math.isnan(event["price_base"]) else event["price_base"], rates),
             "company_sizes": tuple(brief.event.audience.company_sizes),
+            "job_titles": tuple(brief.event.audience.job_titles),
             "industries_n": float(len(brief.event.audience.industries)),
             "job_titles_n": float(len(brief.event.audience.job_titles)),
             "company_sizes_n": float(len(brief.event.audience.company_sizes)),
@@ -413,7 +414,7 @@ _ROW_COLUMNS = (
     "event_id", "tactic_id", "segment_id", "event_date", "as_of", "category", "format", "channel", "is_paid",
     "price_base", "industries_n", "job_titles_n", "company_sizes_n", "demand_index", "x", "y", "weight", "baseline",
     "prior_log_sd", "is_simulated", "kind", "organiser", "theme", "opens_days", "run_days", "price_ratio",
-    "company_sizes",
+    "company_sizes", "job_titles",
 )  # fmt: skip
 
 

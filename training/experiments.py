@@ -148,8 +148,8 @@ def effect_columns(frame: pd.DataFrame, rows: pd.DataFrame) -> dict[str, Any]:
     """
     count = len(frame)
     usual = rows["segment_id"].mode().iloc[0] if len(rows) else taxonomy.categories.ids[-1]
-    sizes = np.empty(count, dtype=object)
-    sizes[:] = [()] * count
+    nobody = np.empty(count, dtype=object)
+    nobody[:] = [()] * count
     same = {"kind": kind_of(FORMAT, 0.0), "organiser": "", "theme": ""}
     return {
         "tactic_id": frame["tactic_id"].to_numpy(),
@@ -158,6 +158,7 @@ def effect_columns(frame: pd.DataFrame, rows: pd.DataFrame) -> dict[str, Any]:
         "opens_days": np.full(count, np.nan),
         "run_days": np.full(count, np.nan),
         "price_ratio": np.zeros(count),
-        "company_sizes": sizes,
+        "company_sizes": nobody,
+        "job_titles": nobody,
         **{name: np.full(count, value, dtype=object) for name, value in same.items()},
     }

@@ -383,9 +383,7 @@ class _Arrow:
         return np.concatenate(parts)
 
     def posterior(self, order: Ints) -> Posterior:
-        return Posterior(
-            order, self.bounds, _inverse(self.schur), tuple(_inverse(f) for f in self.factors), self.cross
-        )
+        return Posterior(order, self.bounds, _inverse(self.schur), tuple(_inverse(f) for f in self.factors), self.cross)
 
 
 def _inverse(factor: tuple[Floats, bool]) -> Floats:

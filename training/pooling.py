@@ -5,7 +5,11 @@ organiser, the season, demand) lifts both, so each tells of the other. Their lev
 (:data:`turnout.scoring.demand.ORGANIC_GUESS`), wide enough that a few events overrule it; the tactics' priors are the
 benchmarks' (:mod:`turnout.tactics.priors`). The effects are those of :mod:`turnout.scoring.effects`:
 
-    log mean = log benchmark(x) + Σ weight · effect + elasticity · log(demand index)
+    log mean = log benchmark(x) + Σ weight · effect + elasticity · log(demand index) + event
+
+The last term is an effect of each past event, N(0, sd²) with sd learnt: what its rows share beyond everything that is
+known of it. Without it ten rows of one event would count as ten witnesses of its theme. A new event has none; what it
+does to the mean, a factor of e^(sd²/2), is measured on the counts (:func:`_raised`).
 
 Per tactic, the size of the audience (``log_stretch``) is found on a grid, with a log-normal prior of sd
 :data:`STRETCH_SD`; then everything is fitted once more on the stretched curves.
@@ -24,15 +28,17 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from training import hierarchy
-from training.calibration import NOISE_LOG_SD, SHARED_LOG_SD
+from training.calibration import NOISE_LOG_SD, PRIOR_EVENTS, SHARED_LOG_SD
 from training.dataset import Dataset, columns_of, demand_index_of, expected
 from training.experiments import effect_columns
 from training.hierarchy import Covariate, Group, Members
 from turnout import taxonomy
 from turnout.curves import Tabulated
 from turnout.scoring.demand import ORGANIC_GUESS, ORGANIC_GUESS_LOG_SD, Organic
-from turnout.scoring.effects import OPEN_GROUPS, ORGANIC, PRIORS, Columns, Terms, terms
+from turnout.scoring.effects import OPEN_GROUPS, ORGANIC, PRIORS, TACTIC_GROUPS, Columns, Terms, terms
+from turnout.scoring.overlap import Overlap, reach_of, usual_overlap
 from turnout.scoring.parameters import NEW_SEGMENT, ResponseParameters, TacticHistory, stretch
+from turnout.tactics import load_catalogue
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -42,7 +48,7 @@ STRETCH_SD = 0.9
 #: Demand moves registrations about in proportion, a guess: mean and sd of the elasticity.
 DEMAND_ELASTICITY = (0.8, 0.4)
 
-_SPREAD_SAMPLE = 20_000
+_SPREAD_SAMPLE = 4_000
 _STRETCH_ROWS = 6
 _STRETCH_SAMPLE = 300
 _STRETCH_GRID = np.linspace(-2.5, 2.5, 21)
@@ -84,10 +90,45 @@ def fit_pooling(dataset: Dataset, *, stretched: bool = True) -> Pooled:
         if stretches:
             data = data.stretched(dataset, stretches)
             fitted = data.fit()
-    means = (data.base * np.exp(data.eta(fitted)))[: len(dataset.rows)]
+    eta = data.eta(fitted)
+    raised = _raised(data, data.base * np.exp(eta), fitted.overdispersion)
+    means = data.base * np.exp(eta + raised)
     spreads = _Spreads(data, fitted)
     parameters = _parameters(dataset, data, fitted, spreads, stretches)
-    return Pooled(parameters, _organic(dataset, data, fitted, spreads), means)
+    parameters = replace(
+        parameters,
+        effects=parameters.effects
+        | {"organisation": {k: v + raised for k, v in parameters.effects["organisation"].items()}},
+        overlap=_overlap(dataset, data, parameters, means),
+    )
+    organic = _organic(dataset, data, fitted, spreads)
+    organic = replace(organic, level=organic.level + raised)
+    return Pooled(parameters, organic, means[: len(dataset.rows)])
+
+
+#: Imaginary registrations that hold the mean near the mode.
+_HELD = 500.0
+
+
+def _raised(data: _Stacked, means: Floats, phi: float) -> float:
+    """From the mode of the effects to the mean of the counts, on the log scale: luck multiplies, so it raises means."""
+    y = np.minimum(data.y, means + _OUTLIER * np.sqrt(means * (1 + phi * means)))
+    total, expected_total = float((data.weights * y).sum()), float((data.weights * means).sum())
+    return float(np.log((total + _HELD) / (expected_total + _HELD)))
+
+
+def _overlap(dataset: Dataset, data: _Stacked, parameters: ResponseParameters, means: Floats) -> Overlap:
+    known = dataset.history.events["organic_registrations"].notna()
+    ids = np.concatenate([dataset.rows["event_id"].to_numpy(), known.index[known].to_numpy()])
+    rows = len(ids)
+    if not len(dataset.rows):
+        return Overlap()
+    columns = {name: column[:rows] for name, column in data.keys.items()}
+    sizes = parameters.table.event_size(columns, rows) + parameters.demand_elasticity * data.demand.values[:rows]
+    catalogue = load_catalogue()
+    tactics = {key: catalogue.get(key) if key else None for key in set(columns["tactic_id"].tolist())}
+    events = pd.factorize(ids)[0].astype(np.int64)
+    return usual_overlap(means[:rows], reach_of(tactics, columns["tactic_id"]), events, sizes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +171,9 @@ class _Stacked:
             levels[name], matrix = _membership(name, entries, count)
             prior = PRIORS[name]
             spread = np.array([own[t] for t in levels[name]]) if name == "tactic" else prior.sd
-            groups[name] = Members(matrix, spread, prior.mean, prior.learn)
+            groups[name] = Members(matrix, spread, prior.mean, prior.learn, _blocks(name, levels[name]))
+        event, shared = _events(dataset, organic, count)
+        groups[EVENT] = Members(event, shared, learn=True)
         return cls(
             y=np.array([*rows["y"], *organic["organic_registrations"].clip(lower=0), *lifts["y"]], dtype=np.float64),
             base=np.array([*rows["baseline"], *([ORGANIC_GUESS] * len(organic)), *lifts["baseline"]], dtype=np.float64),
@@ -144,7 +187,7 @@ class _Stacked:
 
     @property
     def matrices(self) -> dict[str, sparse.csr_matrix]:
-        return {name: group.matrix for name, group in self.groups.items() if isinstance(group, Members)}
+        return {n: g.matrix for n, g in self.groups.items() if isinstance(g, Members) and n != EVENT}
 
     def fit(self) -> hierarchy.Fit:
         return hierarchy.fit(self.y, self.base, self.groups, {"demand": self.demand}, weights=self.weights)
@@ -172,22 +215,51 @@ def organic_columns(events: pd.DataFrame) -> dict[str, Any]:
     """The columns of :func:`turnout.scoring.effects.terms` for the organic rows of ``events``."""
     names = events.rename(columns={"account": "organiser"})
     columns = {name: names[name].to_numpy() for name in _KEYS if name in names}
-    sizes = np.empty(len(events), dtype=object)
-    known = taxonomy.company_sizes
-    sizes[:] = [tuple(i for i in listed if i in known) for listed in events["company_sizes"]]
+    audience = {}
+    for name, vocabulary in AUDIENCE:
+        audience[name] = np.empty(len(events), dtype=object)
+        audience[name][:] = [tuple(i for i in listed if i in vocabulary) for listed in events[name]]
     organic = np.full(len(events), ORGANIC, dtype=object)
-    return columns | {"tactic_id": organic, "company_sizes": sizes, "run_days": np.full(len(events), np.nan)}
+    return columns | audience | {"tactic_id": organic, "run_days": np.full(len(events), np.nan)}
 
 
 _KEYS = (
     "tactic_id", "segment_id", "kind", "event_date", "organiser", "theme", "opens_days", "run_days", "price_ratio",
-    "company_sizes",
+    "company_sizes", "job_titles",
 )  # fmt: skip
+AUDIENCE = (("company_sizes", taxonomy.company_sizes), ("job_titles", taxonomy.job_titles))
 
 
 def stacked_columns(*parts: Columns) -> dict[str, Any]:
     """Columns of several frames below one another."""
     return {name: np.concatenate([np.asarray(part[name]) for part in parts]) for name in _KEYS}
+
+
+EVENT = "event"
+#: Prior spread of what all rows of one event share beyond every effect: a guess, learnt.
+EVENT_SD = 0.15
+#: So many of the latest events get an effect of their own.
+MOST_EVENTS = 1_500
+
+
+def _events(dataset: Dataset, organic: pd.DataFrame, rows: int) -> tuple[sparse.csr_matrix, float]:
+    """One level per event, the latest :data:`MOST_EVENTS`: rows of an event err together, so they count less."""
+    ids = np.concatenate([dataset.rows["event_id"].to_numpy(), organic.index.to_numpy()])
+    latest = dataset.history.events.index.to_numpy()[-MOST_EVENTS:]
+    codes = pd.Index(latest).get_indexer(ids)
+    used = np.flatnonzero(codes >= 0)
+    matrix = sparse.csr_matrix((np.ones(len(used)), (used, codes[used])), shape=(rows, len(latest)))
+    return matrix, EVENT_SD
+
+
+def _blocks(group: str, keys: Sequence[str]) -> Ints | None:
+    """The tactic of each level, as a number; None for groups that all tactics share."""
+    if group not in TACTIC_GROUPS:
+        return None
+    place = TACTIC_GROUPS[group]
+    catalogue = {t.id: n for n, t in enumerate(load_catalogue(), start=1)} | {ORGANIC: 0}
+    named = [k.split("|", 1)[0] if place == 0 else k.rsplit("|", 1)[-1] for k in keys]
+    return np.array([catalogue[t] for t in named], dtype=np.int64)
 
 
 def _membership(group: str, entries: Terms, rows: int) -> tuple[list[str], sparse.csr_matrix]:
@@ -259,7 +331,9 @@ class _Spreads:
         chosen = np.arange(len(data.y))
         if len(chosen) > _SPREAD_SAMPLE:
             chosen = np.linspace(0, len(chosen) - 1, _SPREAD_SAMPLE).astype(np.int64)
-        columns = {**data.matrices, "demand": sparse.csr_matrix(data.demand.values[:, None])}
+        event = data.groups[EVENT]
+        nothing = sparse.csr_matrix((len(data.y), event.levels))
+        columns = {**data.matrices, EVENT: nothing, "demand": sparse.csr_matrix(data.demand.values[:, None])}
         self.tactics, self.segments = data.keys["tactic_id"][chosen], data.keys["segment_id"][chosen]
         self.whole = fitted.variances(sparse.hstack([m[chosen] for m in columns.values()], format="csr"))
         # what is left of a height where the tactic has no history
@@ -296,7 +370,7 @@ def _amounts(x: Floats) -> tuple[float, float, float, float]:
     return float(x.min()), mean, float(x.max()), float(x.std()) / max(mean, 1e-9)
 
 
-_OF_TACTIC = ("tactic", "tactic_segment", "organiser_tactic", "size_tactic")
+_OF_TACTIC = tuple(TACTIC_GROUPS)
 
 
 def _parameters(
@@ -331,13 +405,29 @@ def _parameters(
         level_log_sd=spreads.of_new_tactic(segments),
         demand_elasticity=fitted.coefficients["demand"],
         noise_log_sd=NOISE_LOG_SD,
-        shared_log_sd=SHARED_LOG_SD,
+        shared_log_sd=_shared_log_sd(data, fitted),
         overdispersion=fitted.overdispersion,
         trained_until=None if rows.empty else rows["event_date"].max().date(),
         is_simulated_data=bool(rows["is_simulated"].any()),
         rows=len(rows),
         events=int(rows["event_id"].nunique()),
     )
+
+
+#: What a new event adds to the shock seen in sample: level and season of a later day. A guess.
+_LATER_LOG_SD = 0.07
+
+
+def _shared_log_sd(data: _Stacked, fitted: hierarchy.Fit) -> float:
+    """The shock that an event's rows share, as the fit sees it; with few events near the default."""
+    if not len(fitted.sd[EVENT]):
+        return SHARED_LOG_SD
+    in_sample = float(np.mean(fitted.sd[EVENT] ** 2)) + _LATER_LOG_SD**2
+    shared = data.groups[EVENT]
+    assert isinstance(shared, Members)
+    events = float(len(np.unique(shared.matrix.indices)))
+    trust = events / (events + PRIOR_EVENTS)
+    return float(np.sqrt(trust * in_sample + (1 - trust) * SHARED_LOG_SD**2))
 
 
 def _organic(dataset: Dataset, data: _Stacked, fitted: hierarchy.Fit, spreads: _Spreads) -> Organic:

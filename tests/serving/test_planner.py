@@ -330,3 +330,17 @@ def test_every_plan_is_sound(days, amount, hours, target, format, price, email, 
         assets={"email_list": email}, language=language,
     )  # fmt: skip
     assert_sound(plan(question))
+
+
+def test_tactics_that_reach_the_same_people_bring_less_together():
+    """One after the other locked at the same spend: the plan's total grows by less than each brings alone."""
+
+    def total(*tactics):
+        rules = [{"tactic": t, "lock": {"amount": 400_000}} for t in tactics]
+        others = [{"tactic": t.id, "exclude": True} for t in load_catalogue() if t.id not in tactics]
+        return plan(brief(budget={"amount": 800_000}, constraints=rules + others)).totals
+
+    nothing = total().registrations.mean
+    first, second = (total(t).registrations.mean - nothing for t in ("meta_ads", "meta_traffic"))
+    both = total("meta_ads", "meta_traffic").registrations.mean - nothing
+    assert max(first, second) < both < first + second - 0.5

@@ -119,3 +119,36 @@ def test_a_drift_is_a_slope_and_a_prior_mean_stands_where_nothing_is_seen():
     slopes = sparse.csr_matrix((years, (np.arange(1500), segment)), shape=(1500, 3))
     found = fit(y, np.full(1500, 30.0), {"trend": Members(slopes, 0.2, mean=0.1)})
     assert found.effects["trend"] == pytest.approx([0.3, -0.2, 0.1], abs=0.03)
+
+
+def test_blocks_change_the_time_and_not_the_result():
+    rng = np.random.default_rng(4)
+    rows, tactics, pairs = 400, 5, 30
+    tactic, pair = rng.integers(0, tactics, rows), rng.integers(0, pairs, rows)
+    of = np.arange(pairs) % tactics
+    pair = pair - pair % tactics + tactic  # a pair belongs to the row's tactic
+    ones = np.ones(rows)
+    shared = sparse.csr_matrix((ones, (np.arange(rows), rng.integers(0, 7, rows))), shape=(rows, 7))
+    first = sparse.csr_matrix((ones, (np.arange(rows), tactic)), shape=(rows, tactics))
+    second = sparse.csr_matrix((ones, (np.arange(rows), pair)), shape=(rows, pairs))
+    y, base = rng.poisson(20, rows), np.full(rows, 18.0)
+
+    def fitted(blocked):
+        return fit(
+            y,
+            base,
+            {
+                "shared": Members(shared, 0.2, learn=True),
+                "tactic": Members(first, 0.5, blocks=np.arange(tactics) if blocked else None),
+                "pair": Members(second, 0.2, learn=True, blocks=of if blocked else None),
+            },
+            {"demand": Covariate(np.linspace(-1, 1, rows), 0.5, 0.3)},
+        )
+
+    whole, blocked = fitted(False), fitted(True)
+    for name, effects in whole.effects.items():
+        assert blocked.effects[name] == pytest.approx(effects, abs=1e-6)
+        assert blocked.sd[name] == pytest.approx(whole.sd[name], rel=1e-6)
+    assert blocked.coefficients["demand"] == pytest.approx(whole.coefficients["demand"], abs=1e-6)
+    design = sparse.random(40, 7 + tactics + pairs + 1, 0.2, random_state=1, format="csr")
+    assert blocked.variances(design) == pytest.approx(whole.variances(design), rel=1e-6)

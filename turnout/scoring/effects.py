@@ -15,7 +15,9 @@ organiser            account                      1: names, rooms and audiences 
 organiser_tactic     both                         1: the size of its list, its followers, its partners
 theme                theme, normalised            1
 weekday              0 (Monday) … 6               1
+theme_tactic         both                         1
 size, size_tactic    company size (and tactic)    1/n for each of the n sizes named: several levels per row
+title_tactic         job title and tactic         1/n for each of the n titles named
 price                one, organic                 log(1 + p/h), h the ticket price that halves interest (catalogue)
 opens                one                          log(days from opening of registration to event / 45), bounded
 rest                 one                          days off (weekend, public holiday) in the week before, beyond two
@@ -24,6 +26,9 @@ open_run,            one; tactic                  log of the share of its usual 
 open_run_tactic
 trend                one, each segment            years from the end of the training data, bounded
 season               four terms                   two harmonics of the year
+segment_season       four terms, each segment     the same: each segment's own year
+segment_recent,      quarter and segment, or      1 for every quarter of a year from the event to the end of the data: a
+tactic_recent        quarter and tactic           random walk told backwards, so that the other effects are today's
 ===================  ===========================  =====================================================================
 
 A key that is not known (no theme, no organiser named) or was never seen adds nothing to the mean and the group's
@@ -64,6 +69,8 @@ _OPENS_RANGE = (0.1, 1.5)
 #: A trend is not carried further than half a year beyond the data.
 _TREND_RANGE = (-10.0, 0.5)
 _LEAST_SHARE = 0.05
+#: Steps of a random walk that are told apart.
+_QUARTERS = 12
 _YEAR = 365.2425
 _EPOCH = date(1970, 1, 1)
 
@@ -92,6 +99,8 @@ PRIORS: Mapping[str, Prior] = {
     "weekday": Prior(0.10, learn=True),
     "size": Prior(0.10, learn=True),
     "size_tactic": Prior(0.15, learn=True),
+    "title_tactic": Prior(0.15, learn=True),
+    "theme_tactic": Prior(0.10, learn=True),
     "price": Prior(0.5),
     "opens": Prior(0.3, mean=0.2),
     "rest": Prior(0.05),
@@ -101,9 +110,25 @@ PRIORS: Mapping[str, Prior] = {
     "open_run_tactic": Prior(0.2, learn=True),
     "trend": Prior(0.10, learn=True),
     "season": Prior(0.10),
+    "segment_season": Prior(0.05, learn=True),
+    "segment_recent": Prior(0.05, learn=True),
+    "tactic_recent": Prior(0.08, learn=True),
 }
 #: Groups in which a level that was never seen, or is not known, makes an answer less certain.
-OPEN_GROUPS: tuple[str, ...] = ("organiser", "organiser_tactic", "theme", "size", "size_tactic")
+OPEN_GROUPS: tuple[str, ...] = (
+    "organiser", "organiser_tactic", "theme", "theme_tactic", "size", "size_tactic", "title_tactic",
+)  # fmt: skip
+#: Groups of which an effect acts on all of an event alike.
+SHARED_GROUPS: tuple[str, ...] = (
+    "segment", "kind", "organiser", "theme", "weekday", "size", "price", "opens", "rest", "trend", "season",
+    "segment_season", "segment_recent",
+)  # fmt: skip
+_ANY_TACTIC = "any"
+#: Groups of which each effect belongs to one tactic, and where in the key it stands.
+TACTIC_GROUPS: Mapping[str, int] = {
+    "tactic": 0, "tactic_segment": 0, "organiser_tactic": -1, "theme_tactic": -1, "size_tactic": -1, "title_tactic": -1,
+    "run_tactic": 0, "open_run_tactic": 0, "tactic_recent": -1,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +161,7 @@ class EventFacts:
     left_days: float | None = None
     price_ratio: float = 0.0
     company_sizes: tuple[str, ...] = ()
+    job_titles: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, brief: Brief, rates: Rates) -> EventFacts:
@@ -152,6 +178,7 @@ class EventFacts:
             left_days=None if brief.as_of is None else float((event.date - brief.as_of).days),
             price_ratio=price_ratio(rates.to_base(event.price), rates),
             company_sizes=tuple(event.audience.company_sizes),
+            job_titles=tuple(event.audience.job_titles),
         )
 
     def columns(self, tactic_ids: Sequence[str]) -> dict[str, Any]:
@@ -167,6 +194,7 @@ class EventFacts:
             "run_days": _run_days(self.left_days, tactic_ids),
             "price_ratio": self.price_ratio,
             "company_sizes": self.company_sizes,
+            "job_titles": self.job_titles,
         }
 
 
@@ -257,7 +285,8 @@ def terms(columns: Columns, rows: int, origin: date | None, country: str = "JP")
     season = season_terms(days)
     distinct, position = np.unique(days, return_inverse=True)
     rest = np.array([_rest_days(_EPOCH + timedelta(days=int(day)), country) for day in distinct])[position]
-    sized, sizes, shares = _sizes(columns["company_sizes"], rows)
+    sizes, titles = (_listed(columns[name], rows) for name in ("company_sizes", "job_titles"))
+    back = _quarters_back(days, origin)
     return {
         "organisation": Terms(every[~organic], one[~organic], ones[~organic]),
         "tactic": Terms(every, tactic, ones),
@@ -269,8 +298,10 @@ def terms(columns: Columns, rows: int, origin: date | None, country: str = "JP")
         "organiser_tactic": Terms(every, np.where(organiser == "", "", _pairs(organiser, tactic)), ones),
         "theme": Terms(every, theme, ones),
         "weekday": Terms(every, ((days + 3) % 7).astype(str).astype(object), ones),
-        "size": Terms(sized, sizes, shares),
-        "size_tactic": Terms(sized, _pairs(sizes, tactic[sized]), shares),
+        "size": sizes,
+        "size_tactic": _of_tactic(sizes, tactic),
+        "title_tactic": _of_tactic(titles, tactic),
+        "theme_tactic": Terms(every, np.where(theme == "", "", _pairs(theme, tactic)), ones),
         "price": _joined((every, one, price), (every[organic], _same("organic", organic), price[organic])),
         "opens": Terms(every, one, opens),
         "rest": Terms(every, one, rest),
@@ -282,7 +313,34 @@ def terms(columns: Columns, rows: int, origin: date | None, country: str = "JP")
         "season": Terms(
             np.repeat(every, 4), np.tile(np.array([str(i) for i in range(4)], dtype=object), rows), season.reshape(-1)
         ),
+        "segment_season": Terms(
+            np.repeat(every, 4),
+            _pairs(np.tile(np.array([str(i) for i in range(4)], dtype=object), rows), np.repeat(segment, 4)),
+            season.reshape(-1),
+        ),
+        "segment_recent": _since(back, segment),
+        "tactic_recent": _since(back, tactic),
     }
+
+
+def _quarters_back(days: Ints, origin: date | None) -> Ints:
+    """Whole quarters of a year from each row's day to ``origin``, at most :data:`_QUARTERS`; 0 for later days."""
+    if origin is None:
+        return np.zeros(len(days), dtype=np.int64)
+    ago = np.datetime64(origin, "D").astype(np.int64) - days
+    return np.clip(np.floor(ago / (_YEAR / 4)), 0, _QUARTERS).astype(np.int64)
+
+
+def _since(back: Ints, key: NDArray[np.object_]) -> Terms:
+    """A random walk told backwards from today: a row of q quarters ago holds the steps 1 … q of its key."""
+    rows = np.repeat(np.arange(len(back)), back)
+    step = np.arange(len(rows)) - np.repeat(np.cumsum(back) - back, back) + 1
+    names = np.array([f"{s}|{k}" for s, k in zip(step.tolist(), key[rows].tolist(), strict=True)], dtype=object)
+    return Terms(rows, names, np.ones(len(rows)))
+
+
+def _of_tactic(entries: Terms, tactic: NDArray[np.object_]) -> Terms:
+    return Terms(entries.rows, _pairs(entries.keys, tactic[entries.rows]), entries.weights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +369,12 @@ class EffectTable:
             values = np.array([known.get(key, 0.0) for key in entries.keys]) * entries.weights
             total += np.bincount(entries.rows, values, rows)
         return total
+
+    def event_size(self, columns: Columns, rows: int) -> Floats:
+        """Everything that lifts all tactics of an event alike, on the log scale, shape (rows,)."""
+        shared = {group: effects for group, effects in self.effects.items() if group in SHARED_GROUPS}
+        table = EffectTable(shared, {}, self.origin, self.country)
+        return table.log_scale({**self._asked(columns, rows), "tactic_id": _ANY_TACTIC}, rows)
 
     def unseen_variance(self, columns: Columns, rows: int) -> Floats:
         """Variance that levels without data add, shape (rows,)."""
@@ -360,13 +424,13 @@ def _joined(*parts: tuple[Ints, NDArray[np.object_], Floats]) -> Terms:
     return Terms(rows, keys, weights)
 
 
-def _sizes(column: Any, rows: int) -> tuple[Ints, NDArray[np.object_], Floats]:
-    """Company sizes, each with its share of the row; scalars are one tuple of sizes for all rows."""
+def _listed(column: Any, rows: int) -> Terms:
+    """Ids of an audience, each with its share of the row; a scalar is one tuple of ids for all rows."""
     named = [tuple(column)] * rows if isinstance(column, tuple | list) else [tuple(sizes) for sizes in column]
     at = [(row, size, 1.0 / len(sizes)) for row, sizes in enumerate(named) for size in sizes]
     keys = np.empty(len(at), dtype=object)
     keys[:] = [size for _, size, _ in at]
-    return (
+    return Terms(
         np.array([row for row, _, _ in at], dtype=np.int64),
         keys,
         np.array([share for _, _, share in at], dtype=np.float64),

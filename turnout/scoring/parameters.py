@@ -20,10 +20,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from turnout.curves import Curve, Step, Tabulated
 from turnout.scoring.effects import Columns, EffectTable, EventFacts
+from turnout.scoring.overlap import Overlap
 
 Floats = NDArray[np.float64]
 
-SCHEMA = 2
+SCHEMA = 3
 FILE = "parameters.json"
 LOG_CORRECTION_LIMIT = 1.5
 
@@ -80,6 +81,7 @@ class ResponseParameters:
         noise_log_sd: :attr:`TacticHistory.noise_log_sd` of a tactic without history.
         shared_log_sd: spread of the shock that all tactics of one event share.
         goal_offset, goal_slope: of :class:`turnout.scoring.predictive.GoalScale`.
+        overlap: the usual company of tactics at past events.
         overdispersion: of the counts given the mean, as the training weights used it.
         trained_until: the last event date that was seen, None without history.
         is_simulated_data: any training row came from the simulated world.
@@ -98,6 +100,7 @@ class ResponseParameters:
     shared_log_sd: float = 0.2
     goal_offset: float = 0.0
     goal_slope: float = 1.0
+    overlap: Overlap = field(default_factory=Overlap)
     overdispersion: float = 0.1
     trained_until: date | None = None
     is_simulated_data: bool = False
@@ -126,6 +129,11 @@ class ResponseParameters:
         index = np.maximum(np.asarray(demand_index, dtype=np.float64), 1e-6)
         limit = LOG_CORRECTION_LIMIT
         return np.clip(np.clip(trees, -limit, limit) + self.demand_elasticity * np.log(index), -limit, limit)
+
+    def event_size(self, facts: EventFacts, demand_index: float) -> float:
+        """Everything that lifts all tactics of an event alike, on the log scale."""
+        shared = float(self.table.event_size(facts.columns([""]), 1)[0])
+        return shared + self.demand_elasticity * math.log(max(demand_index, 1e-6))
 
     def curve(self, tactic_id: str, prior: Curve) -> Curve:
         """The prior curve over an audience of the size the data suggest; its height is not touched."""
@@ -176,6 +184,7 @@ class ResponseParameters:
                 "feature_names": tuple(data["feature_names"]),
                 "trend_origin": _date(data["trend_origin"]),
                 "tactics": {name: _history(value) for name, value in data["tactics"].items()},
+                "overlap": Overlap(**data["overlap"]),
                 "trained_until": _date(data["trained_until"]),
             }
         )

@@ -387,6 +387,30 @@ class EventPriors(_Model):
         raise KeyError(f"no {group} prior {metric!r}; known are {[p.metric for p in priors]}")
 
 
+class Audiences(_Model):
+    """Who is reached by more than one tactic: weights per audience, summing to at most 1."""
+
+    names: tuple[str, ...]
+    size: Prior
+    growth: Prior
+    organic: dict[str, float]
+    channels: dict[str, dict[str, float]]
+    tactics: dict[str, dict[str, float]]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for owner, weights in [("organic", self.organic), *self.channels.items(), *self.tactics.items()]:
+            if set(weights) - set(self.names) or min(weights.values()) < 0 or sum(weights.values()) > 1 + 1e-9:
+                raise ValueError(f"audiences of {owner}: weights of {', '.join(self.names)} that sum to at most 1")
+        return self
+
+    def reach(self, tactic: Tactic | None) -> dict[str, float]:
+        """The audiences of a tactic, of what comes by itself for ``None``; nothing is known of a channel of its own."""
+        if tactic is None:
+            return self.organic
+        return self.tactics.get(tactic.id) or self.channels.get(tactic.channel, {})
+
+
 @cache
 def _document() -> dict[str, Any]:
     text = files("turnout.tactics").joinpath("catalogue.yaml").read_text(encoding="utf-8")
@@ -414,3 +438,9 @@ def load_event_priors() -> EventPriors:
     """Show-up, pacing, landing-page and factor priors, read once per process."""
     document = _document()
     return EventPriors.model_validate({**document["event_priors"], "factors": document["factors"]})
+
+
+@cache
+def load_audiences() -> Audiences:
+    """Which tactics reach the same people, read once per process."""
+    return Audiences.model_validate(_document()["audiences"])

@@ -76,9 +76,10 @@ def test_many_rows_get_what_each_would_get_alone():
         name: np.array([f.columns([t])[name] for f, t in zip(facts, tactics, strict=True)]).reshape(3)
         for name in ("segment_id", "kind", "event_date", "organiser", "theme", "opens_days", "run_days", "price_ratio")
     }
-    sizes = np.empty(3, dtype=object)
-    sizes[:] = [f.company_sizes for f in facts]
-    columns |= {"tactic_id": np.array(tactics, dtype=object), "company_sizes": sizes}
+    for name in ("company_sizes", "job_titles"):
+        columns[name] = np.empty(3, dtype=object)
+        columns[name][:] = [getattr(f, name) for f in facts]
+    columns |= {"tactic_id": np.array(tactics, dtype=object)}
     alone = [scale(f, t) for f, t in zip(facts, tactics, strict=True)]
     assert TABLE.log_scale(columns, 3) == pytest.approx(alone)
 
@@ -127,3 +128,28 @@ def test_a_week_with_holidays_is_told_from_an_ordinary_one():
     assert scale(replace(FACTS, event_date=ordinary), table=holidays) == 0.0
     nowhere = replace(holidays, country="ZZ")
     assert scale(replace(FACTS, event_date=after_golden_week), table=nowhere) == 0.0
+
+
+def test_a_random_walk_is_told_backwards_from_the_end_of_the_data():
+    origin = date(2026, 9, 30)
+    table = EffectTable({"segment_recent": {"1|ai_data": 0.1, "2|ai_data": 0.04}}, {}, origin)
+
+    def at(day):
+        return float(table.log_scale(replace(FACTS, segment_id="ai_data", event_date=day).columns(["meta_ads"]), 1)[0])
+
+    assert at(date(2026, 12, 1)) == at(origin) == 0.0, "today and later: the other effects alone"
+    assert at(date(2026, 6, 1)) == pytest.approx(0.1)
+    assert at(date(2026, 2, 20)) == pytest.approx(0.14)
+
+
+def test_the_size_of_an_event_holds_what_all_its_tactics_share_and_nothing_of_one_tactic():
+    table = EffectTable(
+        {
+            "segment": {FACTS.segment_id: 0.3},
+            "kind": {FACTS.kind: 0.1},
+            "tactic": {"meta_ads": 2.0},
+            "organisation": {"one": 1.0},
+        },
+        {},
+    )
+    assert float(table.event_size(FACTS.columns(["meta_ads"]), 1)[0]) == pytest.approx(0.4)
