@@ -43,7 +43,10 @@ def evaluate(
     simulated: Annotated[
         bool, typer.Option("--simulated", help="Measure on simulated worlds, whose truth and best plans are known.")
     ] = False,
-    seeds: Annotated[int, typer.Option(min=1, max=100, help="Simulated worlds: seeds 1 to this.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, max=100, help="How many simulated worlds.")] = 5,
+    first_seed: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Seed of the first simulated world; the others follow.")
+    ] = 1,
     events: Annotated[int, typer.Option(min=20, max=24_000, help="Events in each simulated world.")] = 400,
     months: Annotated[int, typer.Option(min=3, max=240, help="Months each simulated world spans.")] = 24,
     learning_curve: Annotated[
@@ -105,7 +108,7 @@ def evaluate(
     elif simulated:
         from turnout.cli.worlds import WorldSpec
 
-        specs = [WorldSpec(seed, events=events, months=months) for seed in range(1, seeds + 1)]
+        specs = [WorldSpec(seed, events=events, months=months) for seed in range(first_seed, first_seed + seeds)]
         report, page = _simulated(settings, specs, fresh=fresh, learning_curve=learning_curve, quiet=as_json)
     else:
         report, page = _own(settings, until.date() if until else None, quiet=as_json)
