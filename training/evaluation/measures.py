@@ -7,7 +7,8 @@ coverage            events: share of actual totals inside the 5 %–95 % quantil
                     lies within the middle 90 %, because the interval of a small count always holds more than its level
 goal ECE            goal probabilities, as plans give them, of several goals per event (:data:`GOALS` times the
                     forecast, and the organiser's own target) in ten bins: mean distance of the probability from how
-                    often the goal was reached, weighted by bin size; of the own targets alone beside it
+                    often the goal was reached, weighted by bin size; of the own targets alone beside it, with what
+                    luck alone would make of so few
 ==================  ===================================================================================================
 
 Groups are formed from what was known beforehand: the tactic's channel in the catalogue, the event's segment, and the
@@ -38,6 +39,7 @@ GOALS: tuple[float, ...] = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.35, 1.5)
 #: Borders of the sizes of events, predicted registrations.
 SIZES: tuple[float, ...] = (100.0, 200.0, 400.0)
 _BINS = 10
+_LUCK = 100
 _Z90 = 1.6448536269514722
 
 
@@ -73,6 +75,7 @@ def summary(tested: Sequence[Tested]) -> dict[str, Any]:
         "seeds": [t.seed for t in tested if t.seed is not None],
         "test_events": len(events),
         "goal_ece_own_targets": _rounded(expected_calibration_error(own_goals(events))),
+        "goal_ece_own_targets_of_perfect": _rounded(perfect_calibration_error(own_goals(events))),
         "coverage_90_by_segment": coverage_by(events, "segment_id"),
         "coverage_90_by_size": coverage_by(events, "size"),
         "group_sizes": {n: int(c) for n, c in rows["channel"].value_counts().sort_index().items()} if len(rows) else {},
@@ -290,6 +293,19 @@ def expected_calibration_error(goals: pd.DataFrame) -> float | None:
     bins = reliability(goals)
     total = sum(b["goals"] for b in bins)
     return sum(b["goals"] * abs(b["probability"] - b["reached"]) for b in bins) / total if total else None
+
+
+def perfect_calibration_error(goals: pd.DataFrame) -> float | None:
+    """What the error comes to where every probability is exactly right: luck alone, which few goals do not average out.
+
+    The mean over :data:`_LUCK` draws of outcomes from the probabilities themselves.
+    """
+    if goals.empty:
+        return None
+    rng = np.random.default_rng(0)
+    p = goals["probability"].to_numpy(dtype=np.float64)
+    errors = [expected_calibration_error(goals.assign(reached=(rng.random(len(p)) < p) * 1.0)) for _ in range(_LUCK)]
+    return float(np.mean([e for e in errors if e is not None]))
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------------

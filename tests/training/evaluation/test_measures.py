@@ -89,6 +89,19 @@ def test_calibrated_goals_have_no_error_and_boasting_ones_do():
     assert measures.expected_calibration_error(measures.goal_table([Tested(by_hand(actual, means, boasting))])) > 0.15
 
 
+def test_few_goals_look_wrong_though_every_probability_is_right():
+    rng = np.random.default_rng(2)
+
+    def luck(goals):
+        p = rng.uniform(0.05, 0.95, goals)
+        return measures.perfect_calibration_error(pd.DataFrame({"probability": p, "reached": 0.0}))
+
+    # 0.08 on 150 goals, a quarter of it on sixteen times as many
+    assert 0.06 < luck(150) < 0.11
+    assert luck(2400) == pytest.approx(luck(150) / 4, rel=0.25)
+    assert measures.perfect_calibration_error(pd.DataFrame()) is None
+
+
 def test_a_real_backtest_has_every_key_and_figures_that_belong_together(dataset, tested):
     found = measures.summary([tested])
     assert set(found) >= KEYS
@@ -101,6 +114,7 @@ def test_a_real_backtest_has_every_key_and_figures_that_belong_together(dataset,
     assert sum(found["group_sizes"].values()) == len(tested.backtest.rows)
     assert found["goal_ece"] < 0.15
     assert 0 <= found["goal_ece_own_targets"] < 0.3
+    assert 0 < found["goal_ece_own_targets_of_perfect"] < 0.3
     # an organiser's target is answered as the plan would answer it
     goals = measures.goal_table([tested]).groupby("event_id").last()
     events = tested.backtest.events
