@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from training.calibration import Spread
 from training.dataset import Dataset, columns_of
-from training.pooling import fit_pooling, stretched_baseline
+from training.pooling import fit_pooling, pooled_means
 from turnout.scoring.demand import Organic
 from turnout.scoring.parameters import ResponseParameters
 from turnout.scoring.response import tree_margins
@@ -67,14 +67,9 @@ class Fitted:
 
     def means(self, dataset: Dataset) -> Floats:
         """Expected registrations of each row."""
-        rows, parameters = dataset.rows, self.parameters
-        if rows.empty:
+        if dataset.rows.empty:
             return np.zeros(0)
-        trees = tree_margins(self.booster, dataset.matrix())
-        correction = parameters.log_correction(trees, rows["demand_index"].to_numpy(dtype=np.float64))
-        scale = parameters.log_scales(columns_of(rows), len(rows))
-        base = stretched_baseline(dataset, {t: h.log_stretch for t, h in parameters.tactics.items() if h.log_stretch})
-        return np.asarray(base * np.exp(scale + correction))
+        return pooled_means(self.parameters, dataset, tree_margins(self.booster, dataset.matrix()))
 
     def height_log_sds(self, dataset: Dataset) -> Floats:
         """How uncertain the height of each row's curve is."""

@@ -80,6 +80,7 @@ def fit_pooling(dataset: Dataset, *, stretched: bool = True) -> Pooled:
     Returns:
         With nothing to fit to: the benchmarks and the guessed baseline.
     """
+    whole, dataset = dataset, sampled(dataset)
     data = _Stacked.of(dataset)
     if not len(data.y):
         return Pooled(ResponseParameters(feature_names=dataset.feature_names), Organic(), np.zeros(0))
@@ -94,7 +95,7 @@ def fit_pooling(dataset: Dataset, *, stretched: bool = True) -> Pooled:
     raised = _raised(data, data.base * np.exp(eta), fitted.overdispersion)
     means = data.base * np.exp(eta + raised)
     spreads = _Spreads(data, fitted)
-    parameters = _parameters(dataset, data, fitted, spreads, stretches)
+    parameters = _parameters(dataset, whole, data, fitted, spreads, stretches)
     parameters = replace(
         parameters,
         effects=parameters.effects
@@ -103,7 +104,42 @@ def fit_pooling(dataset: Dataset, *, stretched: bool = True) -> Pooled:
     )
     organic = _organic(dataset, data, fitted, spreads)
     organic = replace(organic, level=organic.level + raised)
+    if whole is not dataset:
+        return Pooled(parameters, organic, pooled_means(parameters, whole))
     return Pooled(parameters, organic, means[: len(dataset.rows)])
+
+
+def pooled_means(parameters: ResponseParameters, dataset: Dataset, trees: Floats | None = None) -> Floats:
+    """Expected registrations of each row, shape (rows,); ``trees``: what trees add to their log."""
+    rows = dataset.rows
+    added = np.zeros(len(rows)) if trees is None else trees
+    correction = parameters.log_correction(added, rows["demand_index"].to_numpy(dtype=np.float64))
+    stretches = {t: h.log_stretch for t, h in parameters.tactics.items() if h.log_stretch}
+    scale = parameters.log_scales(columns_of(rows), len(rows))
+    return np.asarray(stretched_baseline(dataset, stretches) * np.exp(scale + correction))
+
+
+#: More events than this add time and no accuracy: the effects of an event are known to a few per cent by then.
+MOST_POOLED = 5_000
+#: Of them the latest, and of each tactic the latest that used it.
+_LATEST_POOLED = 1_500
+_OF_EACH_TACTIC = 50
+
+
+def sampled(dataset: Dataset) -> Dataset:
+    """The events that effects are fitted to: all, or the latest and every n-th of those before them."""
+    events = dataset.history.events
+    if len(events) <= MOST_POOLED:
+        return dataset
+    older = len(events) - _LATEST_POOLED
+    chosen = np.zeros(len(events), dtype=np.bool_)
+    chosen[older:] = True
+    chosen[np.linspace(0, older - 1, MOST_POOLED - _LATEST_POOLED).astype(np.int64)] = True
+    rows = dataset.rows
+    rare = rows.groupby("tactic_id", sort=False).tail(_OF_EACH_TACTIC)["event_id"]
+    kept = events.index[chosen | events.index.isin(rare)]
+    part = dataset.subset(rows["event_id"].isin(kept).to_numpy(dtype=np.bool_))
+    return replace(part, history=replace(dataset.history, events=events.loc[kept]))
 
 
 #: Imaginary registrations that hold the mean near the mode.
@@ -238,6 +274,8 @@ def stacked_columns(*parts: Columns) -> dict[str, Any]:
 EVENT = "event"
 #: Prior spread of what all rows of one event share beyond every effect: a guess, learnt.
 EVENT_SD = 0.15
+#: Levels of an open group (themes, organisers), and on average of each tactic in it.
+MOST_LEVELS = 250
 #: So many of the latest events get an effect of their own.
 MOST_EVENTS = 1_500
 
@@ -267,6 +305,11 @@ def _membership(group: str, entries: Terms, rows: int) -> tuple[list[str], spars
     known = np.ones(len(entries.keys), dtype=np.bool_)
     if group in OPEN_GROUPS:
         known = entries.keys != ""
+        # free texts never end: those seen least go without an effect of their own
+        most = MOST_LEVELS * (len(load_catalogue()) if group in TACTIC_GROUPS else 1)
+        counts = pd.Series(entries.keys[known]).value_counts()
+        if len(counts) > most:
+            known &= np.isin(entries.keys, counts.index[:most].to_numpy(dtype=object))
     codes, keys = pd.factorize(entries.keys[known], sort=True)
     shape = (rows, len(keys))
     return [str(k) for k in keys], sparse.csr_matrix(
@@ -374,9 +417,15 @@ _OF_TACTIC = tuple(TACTIC_GROUPS)
 
 
 def _parameters(
-    dataset: Dataset, data: _Stacked, fitted: hierarchy.Fit, spreads: _Spreads, stretches: Mapping[str, float]
+    dataset: Dataset,
+    whole: Dataset,
+    data: _Stacked,
+    fitted: hierarchy.Fit,
+    spreads: _Spreads,
+    stretches: Mapping[str, float],
 ) -> ResponseParameters:
-    rows, segments = dataset.rows, data.levels["segment"]
+    """``dataset`` is what was fitted to, ``whole`` what the answers may say they rest on."""
+    rows, segments = whole.rows, data.levels["segment"]
     effects = data.effects(fitted)
     own = effects.pop("tactic")
     tactics: dict[str, TacticHistory] = {}
