@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from sqlalchemy import Engine, insert
 
 from serving.features import FeatureReader
-from serving.planner import make_plan
+from serving.planner import Insights, make_plan
 from serving.state import load_bundle
 from serving.store import plan_row, prediction_rows
 from turnout.brief import Brief
 from turnout.identity import event_key
+from turnout.insight_store import read, read_verdicts
 from turnout.money import Rates
 from turnout.plan import Plan
 from turnout.settings import Settings
@@ -37,7 +38,11 @@ def plan_in_process(settings: Settings, engine: Engine, brief: Brief) -> Plan:
     bundle = loaded.bundle_for(
         event_key(settings.organisation, brief.event.name, brief.event.date), settings.challenger_share
     )
-    plan = make_plan(brief, bundle, features, datetime.now(UTC), rates=rates, country=settings.country)
+    with engine.connect() as connection:
+        insights = Insights(read(connection, settings.organisation), read_verdicts(connection, settings.organisation))
+    plan = make_plan(
+        brief, bundle, features, datetime.now(UTC), rates=rates, calendar=settings.calendar, insights=insights
+    )
     with engine.begin() as connection:
         connection.execute(insert(plan_table), plan_row(settings.organisation, plan))
         connection.execute(

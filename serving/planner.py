@@ -4,7 +4,9 @@
     2. The response model gives one curve per tactic, all of them in one call.
     3. Tactics that are excluded, too late, or have nothing to work with are left out with the reason.
     4. The allocator divides budget and staff hours; its answer carries a proved bound.
-    5. What was chosen is scheduled, and the predictive distribution gives the intervals and the goal probability.
+    5. What was chosen is scheduled, all of it together (:mod:`turnout.timetable`), and the predictive distribution
+       gives the intervals and the goal probability.
+    6. The organiser's rules of thumb that apply are shown with their last verdicts; no number changes by them.
 
 Treatments of this version, said where they matter:
 
@@ -36,6 +38,8 @@ from turnout.allocation import Candidate, Choice, InfeasibleError, Problem, Solu
 from turnout.brief import Brief, Constraint, GoalMetric, Money
 from turnout.errors import InputError
 from turnout.errors import Problem as Defect
+from turnout.insight_check import Verdict, notes
+from turnout.insights import Insight
 from turnout.money import Rates, minor_digits
 from turnout.plan import (
     Allocation,
@@ -63,6 +67,8 @@ from turnout.scoring.effects import EventFacts
 from turnout.scoring.untried import untried
 from turnout.tactics import Tactic, load_catalogue
 from turnout.tactics.catalogue import load_audiences
+from turnout.timetable import Part, PortfolioSchedule, Timing, portfolio_schedule
+from turnout.workdays import WorkCalendar
 
 #: A guess: five times the dearest published benchmark of a B2B registration (20,000 yen).
 MOST_PER_REGISTRATION_JPY: Final = 100_000.0
@@ -128,6 +134,14 @@ class Features:
 
 
 @dataclass(frozen=True, slots=True)
+class Insights:
+    """The rules of thumb of one organisation, and the last verdict on each that was checked."""
+
+    rules: Sequence[Insight] = ()
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class _Option:
     """A tactic that may be used, with everything the allocator and the schedule need."""
 
@@ -145,6 +159,8 @@ def make_plan(
     *,
     rates: Rates | None = None,
     country: str = "JP",
+    calendar: WorkCalendar | None = None,
+    insights: Insights | None = None,
     plan_id: UUID | None = None,
 ) -> Plan:
     """The best portfolio for a brief.
@@ -153,7 +169,9 @@ def make_plan(
         now: an aware datetime: when the plan is made. Its day in the event's zone is the day of planning unless the
             brief says ``as_of``.
         rates: exchange rates and the base currency; default: yen alone.
-        country: whose public holidays sends avoid.
+        country: whose public holidays and customary closures sends avoid, unless ``calendar`` says.
+        calendar: the company's working days.
+        insights: rules of thumb to show where they apply.
 
     Raises:
         InputError: the brief is well-formed but cannot be planned (event in the past, unknown tactic, currency without
@@ -161,21 +179,39 @@ def make_plan(
     """
     rates = rates or Rates({"JPY": 1.0})
     check_brief(brief, now=now, catalogue=load_catalogue(), rates=rates)
-    return _Planner(brief, bundle, features, now=now, rates=rates, country=country).plan(plan_id or uuid4())
+    planner = _Planner(
+        brief,
+        bundle,
+        features,
+        now=now,
+        rates=rates,
+        calendar=calendar or WorkCalendar.of(country),
+        insights=insights or Insights(),
+    )
+    return planner.plan(plan_id or uuid4())
 
 
 class _Planner:
     """One planning question on its way to an answer."""
 
     def __init__(
-        self, brief: Brief, bundle: Bundle, features: Features, *, now: datetime, rates: Rates, country: str
+        self,
+        brief: Brief,
+        bundle: Bundle,
+        features: Features,
+        *,
+        now: datetime,
+        rates: Rates,
+        calendar: WorkCalendar,
+        insights: Insights,
     ) -> None:
         self.brief = brief
         self.bundle = bundle
         self.features = features
         self.now = now
         self.rates = rates
-        self.country = country
+        self.calendar = calendar
+        self.insights = insights
         self.language = brief.language
         self.currency = brief.budget.currency
         self.as_of = planning_day(brief, now)
@@ -205,7 +241,8 @@ class _Planner:
         options, solution = self._allocate(options)
         chosen = self._chosen(options, solution)
         outcome = self._predict(chosen, solution)
-        allocations = [self._allocation(option, choice, outcome) for option, choice in chosen]
+        timings = self._timetable(chosen).timings
+        allocations = [self._allocation(o, choice, outcome, timings[o.tactic.id]) for o, choice in chosen]
         allocations.sort(key=lambda a: (-a.registrations.mean, a.tactic))
         self._skip_unused(options, solution)
         return Plan(
@@ -220,6 +257,7 @@ class _Planner:
             models=self.bundle.versions,
             features_as_of=self.features.as_of,
             warnings=self._warnings(chosen, solution, outcome),
+            insights=notes(self.insights.rules, self.insights.verdicts, self.brief),
         )
 
     # --- what may be used ------------------------------------------------------------------------------------------
@@ -411,11 +449,24 @@ class _Planner:
         return self._predict(self._chosen(options, solution), solution).goal_probability
 
     # --- the parts of the answer -----------------------------------------------------------------------------------
-    def _allocation(self, option: _Option, choice: Choice, outcome: Predictive) -> Allocation:
-        tactic, response = option.tactic, option.response
-        units = _units(option, choice.x)
-        window = self._window(tactic, units)
-        assert isinstance(window, Window), "only tactics that fit were offered to the allocator"
+    def _timetable(self, chosen: Sequence[tuple[_Option, Choice]]) -> PortfolioSchedule:
+        event = self.brief.event
+        found = portfolio_schedule(
+            [Part(o.tactic, self._money(c.spend).amount, _units(o, c.x), c.hours) for o, c in chosen],
+            event.date,
+            self.as_of,
+            event.time_zone,
+            currency=self.currency,
+            pacing=self.outlook.pacing,
+            calendar=self.calendar,
+            rates=self.rates,
+            assets=self.brief.assets,
+        )
+        assert not found.too_late, "only tactics that fit were offered to the allocator"
+        return found
+
+    def _allocation(self, option: _Option, choice: Choice, outcome: Predictive, timing: Timing) -> Allocation:
+        tactic, response, window = option.tactic, option.response, timing.window
         reasons = list(response.reasons)
         if choice.status is Status.locked:
             reasons.append(text("locked", self.language))
@@ -432,14 +483,19 @@ class _Planner:
             is_paid=tactic.is_paid,
             spend=self._money(choice.spend),
             staff_hours=round(choice.hours, 2),
-            units=units,
+            units=_units(option, choice.x),
             starts=window.starts,
             ends=window.ends,
             registrations=outcome.tactics[tactic.id],
             marginal_cpa=self._marginal_cpa(choice),
             evidence=response.evidence,
             evidence_source=response.evidence_source,
-            reasons=reasons,
+            reasons=[*reasons, *timing.notes(self.language)],
+            sends=list(timing.sends),
+            daily_spend=list(timing.daily_spend),
+            staff_hours_by_week=list(timing.staff_hours_by_week),
+            frequency_cap=timing.frequency_cap,
+            insights=notes(self.insights.rules, self.insights.verdicts, self.brief, tactic.id),
         )
 
     def _marginal_cpa(self, choice: Choice) -> Money | None:
@@ -549,9 +605,9 @@ class _Planner:
         return found
 
     # --- helpers ---------------------------------------------------------------------------------------------------
-    def _window(self, tactic: Tactic, units: int | None = None) -> Window | TooLate:
+    def _window(self, tactic: Tactic) -> Window | TooLate:
         event = self.brief.event
-        return schedule(tactic, event.date, self.as_of, event.time_zone, self.country, units=units)
+        return schedule(tactic, event.date, self.as_of, event.time_zone, calendar=self.calendar)
 
     def _skip(self, tactic: Tactic, reason: SkipReason, detail: str, last_start: date | None = None) -> None:
         self.skipped[tactic.id] = Skipped(

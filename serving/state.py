@@ -25,7 +25,7 @@ from serving import metrics, store
 from serving.auth import Access, mode_of
 from serving.features import FeatureReader
 from serving.limits import Admission
-from serving.planner import Bundle, Features, make_plan
+from serving.planner import Bundle, Features, Insights, make_plan
 from serving.store import StoredPlan
 from turnout import registry
 from turnout.brief import Brief
@@ -44,6 +44,10 @@ T = TypeVar("T")
 RETRY_SECONDS: Final = 3.0
 #: How long monitoring figures are kept before they are read again.
 MONITOR_SECONDS: Final = 30.0
+#: How long an organisation's rules of thumb are kept before they are read again.
+INSIGHT_SECONDS: Final = 60.0
+#: Organisations whose rules of thumb are kept at once.
+_MOST_KEPT: Final = 1000
 PROBE_SECONDS: Final = 2.0
 
 
@@ -139,6 +143,7 @@ class Planning:
         self.admission = Admission(settings.max_in_flight, settings.max_waiting, settings.queue_seconds)
         self.access = Access(settings, lambda: self.engine)
         self._monitored: tuple[float, list[store.Monitored]] | None = None
+        self._insights: dict[str, tuple[float, asyncio.Task[Insights]]] = {}
 
     # --- life ------------------------------------------------------------------------------------------------------
     async def start(self) -> None:
@@ -160,7 +165,7 @@ class Planning:
 
     async def close(self) -> None:
         """Stop loading, close connections."""
-        for task in self._tasks:
+        for task in (*self._tasks, *(reading for _, reading in self._insights.values())):
             task.cancel()
         for task in self._tasks:
             with suppress(asyncio.CancelledError):
@@ -252,9 +257,10 @@ class Planning:
         bundle = loaded.bundle_for(
             event_key(organisation, brief.event.name, brief.event.date), self.settings.challenger_share
         )
+        insights = await self.insights(organisation)
         # One hop to a thread for everything that is not waiting: the feature read is one round trip of milliseconds.
         features, plan = await asyncio.get_running_loop().run_in_executor(
-            self._workers, partial(self._compute, brief, organisation, bundle, reader)
+            self._workers, partial(self._compute, brief, organisation, bundle, reader, insights)
         )
         started = perf_counter()
         stored = await store.save(
@@ -264,12 +270,16 @@ class Planning:
         metrics.GOAL_PROBABILITY.observe(plan.totals.goal_probability)
         return stored
 
-    def _compute(self, brief: Brief, organisation: str, bundle: Bundle, reader: FeatureReader) -> tuple[Features, Plan]:
+    def _compute(
+        self, brief: Brief, organisation: str, bundle: Bundle, reader: FeatureReader, insights: Insights
+    ) -> tuple[Features, Plan]:
         began = perf_counter()
         features = reader.read(self.catalogue.ids, brief.event.category, organisation)
         read = perf_counter()
         now = datetime.now(UTC)
-        plan = make_plan(brief, bundle, features, now, rates=self.rates, country=self.settings.country)
+        plan = make_plan(
+            brief, bundle, features, now, rates=self.rates, calendar=self.settings.calendar, insights=insights
+        )
         metrics.STAGE_SECONDS.labels("features").observe(read - began)
         metrics.STAGE_SECONDS.labels("plan").observe(perf_counter() - read)
         if features.as_of is not None:
@@ -279,6 +289,29 @@ class Planning:
     async def find(self, organisation: str, plan_id: UUID) -> StoredPlan | None:
         """A stored plan of an organisation."""
         return await store.find(self.engine, organisation, plan_id)
+
+    async def insights(self, organisation: str) -> Insights:
+        """An organisation's rules of thumb, at most a minute old; those read last while the database does not answer.
+
+        However many requests wait for them, they are read once.
+        """
+        now = monotonic()
+        kept = self._insights.get(organisation)
+        if kept is None or now - kept[0] > INSIGHT_SECONDS:
+            before = kept[1].result() if kept is not None and kept[1].done() and not kept[1].cancelled() else Insights()
+            if kept is None and len(self._insights) >= _MOST_KEPT:
+                self._insights.pop(min(self._insights, key=lambda name: self._insights[name][0]))
+            kept = self._insights[organisation] = now, asyncio.create_task(self._read_insights(organisation, before))
+        # a request that is given up must not take the reading away from the others
+        return await asyncio.shield(kept[1])
+
+    async def _read_insights(self, organisation: str, before: Insights) -> Insights:
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                return await store.insights(self.engine, organisation)
+        except Exception as error:  # what is shown beside a plan must not keep it from being made
+            log.warning("rules of thumb not read", error=type(error).__name__)
+            return before
 
     async def monitored(self) -> list[store.Monitored]:
         """The newest monitoring figures; those read last while the database does not answer."""

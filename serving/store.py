@@ -15,6 +15,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 
+from serving.planner import Insights
+from turnout import insight_store
 from turnout.brief import Brief
 from turnout.errors import TurnoutError
 from turnout.identity import event_key
@@ -128,6 +130,15 @@ async def monitored(engine: AsyncEngine, organisation: str) -> list[Monitored]:
     query = select(*names).where(here, table.as_of == newest, table.model_version == "", table.value.is_not(None))
     async with session(engine, organisation) as connection:
         return [Monitored(**row) for row in (await connection.execute(query)).mappings()]
+
+
+async def insights(engine: AsyncEngine, organisation: str) -> Insights:
+    """The organisation's rules of thumb with the last verdict on each."""
+    async with session(engine, organisation) as connection:
+        return Insights(
+            await connection.run_sync(insight_store.read, organisation),
+            await connection.run_sync(insight_store.read_verdicts, organisation),
+        )
 
 
 async def save(

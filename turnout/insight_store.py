@@ -202,7 +202,10 @@ def save_verdicts(connection: Connection, organisation: str, as_of: date, verdic
 def read_verdicts(connection: Connection, organisation: str, *, as_of: date | None = None) -> dict[str, Verdict]:
     """The last verdict on each rule, made with events before ``as_of`` at most."""
     column = insight_verdict.c
-    statement = select(insight_verdict).where(column.organisation == organisation).order_by(column.as_of)
+    statement = (
+        select(insight_verdict).distinct(column.insight_id)
+        .where(column.organisation == organisation).order_by(column.insight_id, column.as_of.desc())
+    )  # fmt: skip
     if as_of is not None:
         statement = statement.where(column.as_of <= as_of)
     return {

@@ -6,19 +6,23 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serving.planner import STALE_AFTER, Features, make_plan
+from serving.planner import STALE_AFTER, Features, Insights, make_plan
 from tests.serving.models import HISTORY, bundle
 from turnout.brief import Brief
 from turnout.errors import InputError
+from turnout.insight_check import Verdict
+from turnout.insights import Insight
 from turnout.money import Rates
 from turnout.plan import Evidence, Plan, SkipReason
 from turnout.tactics import load_catalogue
+from turnout.workdays import WorkCalendar
 
 NOW = datetime(2026, 11, 25, 3, tzinfo=UTC)
 RATES = Rates({"JPY": 1.0, "USD": 150.0, "EUR": 163.0}, day="2026-01-01")
@@ -67,6 +71,11 @@ def assert_sound(answer: Plan) -> None:
         assert a.spend.amount == 0 if not a.is_paid else a.spend.amount > 0, a.tactic
         assert a.evidence_source
         assert a.marginal_cpa is None or a.marginal_cpa.amount > 0
+        assert sum((d.amount for d in a.daily_spend), Decimal(0)) == a.spend.amount, a.tactic
+        assert all(a.starts <= d.date <= a.ends for d in a.daily_spend), a.tactic
+        zone = ZoneInfo(answer.brief.event.time_zone)
+        assert all(a.starts <= at.astimezone(zone).date() <= a.ends for at in a.sends), a.tactic
+        assert sum(w.hours for w in a.staff_hours_by_week) == pytest.approx(a.staff_hours, abs=0.01), a.tactic
     assert 0 <= totals.goal_probability <= 1
     assert totals.registrations.p10 <= totals.registrations.p50 <= totals.registrations.p90
     assert totals.attendees.mean <= totals.registrations.mean
@@ -247,6 +256,60 @@ def test_attendees_are_the_goal_where_asked():
 def test_a_full_room_is_warned_of():
     answer = plan(brief(event={"capacity": 5}))
     assert any("capacity of 5" in w for w in answer.warnings)
+
+
+# --- when things happen -----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("budget", [{"amount": 800_000, "currency": "JPY"}, {"amount": "3000.01", "currency": "USD"}])
+def test_the_days_of_all_tactics_add_up_to_the_plans_spend(budget):
+    answer = plan(brief(budget=budget))
+    days = [d.amount for a in answer.allocations for d in a.daily_spend]
+    assert sum(days, Decimal(0)) == answer.totals.spend.amount > 0
+    assert any(len(a.daily_spend) > 7 for a in answer.allocations), "an auction runs for days"
+
+
+def test_two_mails_to_one_list_are_days_apart_and_sends_are_named():
+    answer = plan(brief(assets={"email_list": 20_000}, staff_hours=200))
+    mails = [a for a in answer.allocations if a.tactic in ("own_email", "own_email_last")]
+    assert len(mails) == 2
+    days = sorted(at.date() for a in mails for at in a.sends)
+    assert all(later - earlier > timedelta(days=1) for earlier, later in pairwise(days))
+    for a in answer.allocations:
+        for at in a.sends:
+            assert any(f"{at:%b} {at.day}" in reason for reason in a.reasons), a.tactic
+
+
+def test_the_companys_own_days_off_are_kept_free():
+    def sends(calendar=None):
+        answer = make_plan(brief(), BENCHMARK, NO_FEATURES, NOW, rates=RATES, calendar=calendar)
+        assert_sound(answer)
+        return {at.date() for a in answer.allocations for at in a.sends if a.tactic == "own_email"}
+
+    off = min(sends())
+    closed = WorkCalendar.of("JP", ["12-29/01-03", off.isoformat()])
+    assert sends(closed)
+    assert off not in sends(closed)
+
+
+# --- rules of thumb ---------------------------------------------------------------------------------------------------
+def test_rules_that_apply_stand_beside_the_tactic_or_the_plan_and_others_do_not():
+    rules = [
+        Insight("ins_mail", "mails at ten", impact="+20%", confidence="high", applies_to={"tactics": ["own_email"]}),
+        Insight("ins_hybrid", "hybrid events draw more", applies_to={"formats": ["hybrid"]}),
+        Insight("ins_online", "online mails do worse", applies_to={"tactics": ["own_email"], "formats": ["online"]}),
+        Insight("ins_offline", "rooms fill late", applies_to={"formats": ["offline"]}),
+    ]
+    verdicts = {"ins_mail": Verdict("ins_mail", "untested", "too_few_events", events_with=2, events_without=9)}
+    answer = make_plan(brief(), BENCHMARK, NO_FEATURES, NOW, rates=RATES, insights=Insights(rules, verdicts))
+    shown = {a.tactic: [n.insight_id for n in a.insights] for a in answer.allocations}
+    assert shown.pop("own_email") == ["ins_mail"]
+    assert not any(shown.values())
+    assert [n.insight_id for n in answer.insights] == ["ins_hybrid"]
+    assert answer.insights[0].verdict is None
+    [note] = next(a.insights for a in answer.allocations if a.tactic == "own_email")
+    assert (note.impact, note.confidence, note.verdict) == ("+20%", "high", "untested")
+    assert "2 events with, 9 without" in note.detail
+    without = plan(brief())
+    assert [a.registrations for a in without.allocations] == [a.registrations for a in answer.allocations]
 
 
 # --- age --------------------------------------------------------------------------------------------------------------
