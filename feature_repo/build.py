@@ -47,7 +47,7 @@ from feature_repo import names, schema
 from turnout import taxonomy
 from turnout.settings import Settings
 from turnout.tactics import load_catalogue
-from turnout.warehouse.engine import create_engine, for_large_reads
+from turnout.warehouse.engine import create_engine, for_large_reads, refresh_statistics
 
 log = structlog.get_logger(__name__)
 
@@ -194,6 +194,7 @@ def refresh(settings: Settings, as_of: date, since: date | None = None, *, rebui
     today = names.snapshot_timestamp(datetime.now(settings.zone).date(), settings.zone)
     engine = create_engine(settings, pool_size=1)
     try:
+        refresh_statistics(engine)
         with engine.begin() as connection:
             schema.create_tables(connection)
             for_large_reads(connection)

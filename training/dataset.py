@@ -44,7 +44,7 @@ from turnout.scoring.published import kind_of
 from turnout.settings import Settings
 from turnout.tactics import Tactic, load_catalogue
 from turnout.tactics.priors import PriorCurve, prior_curve
-from turnout.warehouse.engine import create_engine, for_large_reads
+from turnout.warehouse.engine import create_engine, for_large_reads, refresh_statistics
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +76,7 @@ WHERE s.organisation = :organisation AND s.event_date < :until
 ORDER BY s.event_date, s.event_id
 """
 _TACTICS = """
-WITH begun AS (
+WITH begun AS MATERIALIZED (
     -- a campaign that was left running: what it spent after the event's day bought none of its registrations
     SELECT d.event_id, d.tactic_id, min(d.date) FILTER (WHERE d.date <= e.event_date) AS first_date,
            sum(d.spend_base) FILTER (WHERE d.date > e.event_date) AS late_spend
@@ -214,6 +214,7 @@ def load_history(settings: Settings, until: date, *, engine: Engine | None = Non
     """Read the events before ``until`` and what they brought."""
     own = engine or create_engine(settings, pool_size=1)
     try:
+        refresh_statistics(own)
         with own.connect() as connection:
             for_large_reads(connection)
             bound = {"organisation": settings.organisation, "until": until}

@@ -49,3 +49,27 @@ def for_large_reads(connection: Connection) -> None:
     sort years of them on disk.
     """
     connection.execute(sa.text(f"SET LOCAL work_mem = '{LARGE_WORK_MEM}'"))
+
+
+_STALE = """
+SELECT format('%I.%I', n.nspname, c.relname)
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_stat_user_tables s ON s.relid = c.oid
+WHERE n.nspname = 'turnout' AND c.relkind = 'r' AND pg_relation_size(c.oid) > 0
+  AND (c.reltuples < 0 OR s.n_mod_since_analyze > 500 + c.reltuples / 10)
+ORDER BY 1
+"""
+
+
+def refresh_statistics(engine: Engine) -> int:
+    """Tell PostgreSQL's planner how large the tables have become, where it does not know yet; returns how many.
+
+    PostgreSQL does so by itself, but some minutes after a load: a night reads what it has loaded a second ago, and a
+    plan made for empty tables then takes minutes.
+    """
+    with engine.begin() as connection:
+        stale = list(connection.scalars(sa.text(_STALE)))
+        for table in stale:
+            connection.execute(sa.text(f"ANALYZE {table}"))
+    return len(stale)
