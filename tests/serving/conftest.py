@@ -17,7 +17,10 @@ import sqlalchemy as sa
 
 from tests.serving.models import HISTORY, register
 from tests.serving.signing import PUBLIC_KEY
+from turnout import insight_store
 from turnout.credentials import SendGridCredentials
+from turnout.insight_check import Verdict
+from turnout.insights import Insight
 from turnout.runtime.stack import service_spec
 from turnout.runtime.supervisor import free_port
 from turnout.settings import Settings
@@ -25,6 +28,10 @@ from turnout.warehouse import tables
 from turnout.warehouse.engine import create_engine
 
 TODAY = datetime.now(UTC).date()
+#: The organiser's only rule of thumb.
+MAIL_RULE = Insight(
+    "", "朝のメールはよく読まれる", impact="+20%", confidence="high", applies_to={"tactics": ["own_email"]}
+)
 
 
 def brief(**changes: Any) -> dict[str, Any]:
@@ -67,10 +74,15 @@ def add_history(settings: Settings) -> None:
             })  # fmt: skip
     engine = create_engine(settings)
     with engine.begin() as connection:
-        for table in (tables.event, tables.tactic_result, tables.plan, tables.prediction):
+        for table in (tables.event, tables.tactic_result, tables.plan, tables.prediction, tables.insight,
+                      tables.insight_verdict):  # fmt: skip
             connection.execute(sa.delete(table))
         connection.execute(sa.insert(tables.event), events)
         connection.execute(sa.insert(tables.tactic_result), results)
+        insight_store.save(connection, settings.organisation, [MAIL_RULE])
+        [rule] = insight_store.read(connection, settings.organisation)
+        verdict = Verdict(rule.insight_id, "untested", "too_few_events", events_with=2, events_without=6)
+        insight_store.save_verdicts(connection, settings.organisation, TODAY, [verdict])
     engine.dispose()
 
 

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 
-from tests.serving.conftest import TODAY, Service, brief
+from tests.serving.conftest import MAIL_RULE, TODAY, Service, brief
 from tests.serving.models import register
 from turnout.plan import Plan
 from turnout.warehouse import tables
@@ -64,6 +64,19 @@ def test_a_plan_and_its_predictions_are_stored_together(service):
     own = predictions["own_email"]
     assert own["features"]["tactic_events_total"] == 8
     assert own["model_version"] == plan.models[0].version
+
+
+def test_a_plan_carries_its_calendar_and_the_organisers_rules_of_thumb(service):
+    plan = Plan.model_validate(post(service, brief()).json())
+    days = [d.amount for a in plan.allocations for d in a.daily_spend]
+    assert sum(days) == plan.totals.spend.amount > 0
+    mail = next(a for a in plan.allocations if a.tactic == "own_email")
+    assert mail.sends
+    assert mail.staff_hours_by_week
+    [note] = mail.insights
+    assert (note.text, note.impact, note.verdict) == (MAIL_RULE.text, "+20%", "untested")
+    assert "該当2件・非該当6件" in note.detail
+    assert not any(a.insights for a in plan.allocations if a is not mail)
 
 
 def test_the_answer_is_in_the_briefs_language(service):
