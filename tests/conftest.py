@@ -18,12 +18,19 @@ import pytest
 import redis
 import sqlalchemy as sa
 import structlog
+from hypothesis import settings as hypothesis_settings
 from sqlalchemy.engine import Engine, make_url
 
 from turnout.runtime.servers import embedded, in_use, stop_unused
 from turnout.settings import DATABASES, Settings
 from turnout.warehouse.engine import create_engine
 from turnout.warehouse.migrate import upgrade
+
+# `HYPOTHESIS_PROFILE=fixed` tries the same examples on every machine, so that a change is judged by what it changed; by
+# default every run tries new ones, and what they find is worth a test of its own.
+hypothesis_settings.register_profile("fixed", derandomize=True, deadline=None, print_blob=True)
+hypothesis_settings.register_profile("new", deadline=None, print_blob=True)
+hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "new"))
 
 #: Tells the workers which folder the servers live in. The path is short, for unix sockets.
 SERVERS = "PYTEST_TURNOUT_SERVERS"
