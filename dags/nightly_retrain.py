@@ -21,6 +21,7 @@ At 03:00 in the installation's time zone (`TURNOUT_TIME_ZONE`, Asia/Tokyo unless
 4. `promote` – a challenger becomes champion only if it is better. The service notices by itself.
 
 Beside it, after the features, `monitor` compares past predictions with what came of them; an alarm is told to the team.
+And `insights` checks the organiser's rules of thumb against the history; plans show the verdicts.
 
 A night that fails leaves yesterday's champion in place. Roll back by hand with `turnout models rollback`.
 """
@@ -75,11 +76,19 @@ def nightly_retrain() -> None:
         settings, window = run_window()
         return {"alarms": observe(settings, window.last).alarms}
 
+    @task
+    def insights() -> dict[str, int]:
+        """Check the rules of thumb against the history."""
+        from training.insights import refresh_verdicts
+
+        settings, window = run_window()
+        return refresh_verdicts(settings, window.last)
+
     fresh, outlook = features(), demand()
     model = response()
     fresh >> outlook >> model
-    # a failed training must not keep it from looking, nor it a training from failing the run
-    fresh >> monitor()
+    # a failed training must not keep them from looking, nor they a training from failing the run
+    fresh >> [monitor(), insights()]
     promote([outlook, model])
 
 

@@ -126,6 +126,14 @@ def test_sheets_come_first_and_a_broken_sheet_stops_no_other_source(bag):
     assert tasks["done"]["rule"] == "all_success"
 
 
+def test_neither_monitoring_nor_the_check_of_insights_stands_before_training(bag):
+    tasks = bag["dags"]["nightly_retrain"]["tasks"]
+    assert set(tasks) == {"features", "demand", "response", "promote", "monitor", "insights"}
+    for beside in ("monitor", "insights"):
+        assert tasks[beside]["upstream"] == ["features"]
+        assert not any(beside in task["upstream"] for task in tasks.values())
+
+
 def test_every_source_of_the_settings_is_read(bag):
     from turnout.settings import Settings
 

@@ -15,7 +15,8 @@ from feature_repo import schema
 from tests.training import histories
 from tests.training.histories import UNTIL
 from training import registry as models
-from turnout import registry
+from turnout import insight_store, registry
+from turnout.insights import Insight
 from turnout.runtime.airflow import dags_folder
 from turnout.warehouse import tables
 
@@ -102,12 +103,18 @@ def test_the_second_night_on_unchanged_data_registers_and_promotes_nothing(
 ):
     settings.home_path.mkdir(parents=True, exist_ok=True)
     histories.store(engine, settings, histories.records(32, histories.Law(days=260)))
+    with engine.begin() as connection:
+        rule = Insight("", "online events draw more", applies_to={"formats": ["online"]})
+        insight_store.save(connection, settings.organisation, [rule])
 
     [first] = nights(settings, _servers, UNTIL)
 
-    assert set(first) == {"features", "demand", "response", "promote", "monitor"}
+    assert set(first) == {"features", "demand", "response", "promote", "monitor", "insights"}
     assert [(d["version"], d["promoted"]) for d in first["promote"]] == [("1", True), ("1", True)]
     assert [first[name]["created"] for name in ("demand", "response")] == [True, True]
+    assert sum(first["insights"].values()) == 1
+    with engine.connect() as connection:
+        assert len(insight_store.read_verdicts(connection, settings.organisation)) == 1
     before = everything(settings, engine)
     assert all(len(before[name]) == 1 for name in registry.MODELS)
 
@@ -118,6 +125,7 @@ def test_the_second_night_on_unchanged_data_registers_and_promotes_nothing(
         assert [(d["version"], d["promoted"], d["champion"]) for d in night["promote"]] == [("1", False, "1")] * 2
         assert night["response"]["fingerprint"] == first["response"]["fingerprint"]
         assert night["monitor"] == {"alarms": []}
+        assert night["insights"] == first["insights"]
     assert everything(settings, engine) == before
 
     # one figure is put right: the data are others, so there is something to decide, by the same tasks

@@ -76,3 +76,9 @@ def test_nightly_verdicts_are_stored_once_and_only_from_the_past(engine, setting
 def test_without_rules_nothing_is_read(engine, settings):
     assert check_insights(settings, UNTIL, engine=engine) == []
     assert refresh_verdicts(settings, UNTIL, engine=engine) == {"supported": 0, "contradicted": 0, "untested": 0}
+
+
+def test_rules_before_the_first_event_are_untested(engine, settings):
+    with engine.begin() as connection:
+        insight_store.save(connection, settings.organisation, [ONLINE, MAIL])
+    assert refresh_verdicts(settings, UNTIL, engine=engine)["untested"] == 2

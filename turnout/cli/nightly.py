@@ -34,6 +34,7 @@ def run_nightly(
     """
     from feature_repo import build, store
     from training.api import retrain
+    from training.insights import refresh_verdicts
     from training.monitoring import observe
 
     report: dict[str, Any] = {}
@@ -61,4 +62,6 @@ def run_nightly(
         store.materialize_latest(settings, as_of)
     with steps.step("monitor"):
         report["monitoring"] = observe(settings, as_of, engine=engine)
+    with steps.step("insights"):
+        report["insights"] = refresh_verdicts(settings, as_of, engine=engine)
     return report
