@@ -76,8 +76,9 @@ def test_no_request_fails_while_the_champion_changes_again_and_again(service):
 
     with ThreadPoolExecutor(6) as pool:
         workers = [pool.submit(ask, i) for i in range(6)]
-        for i in range(10):
-            version = "1" if i % 2 == 0 else "2"
+        # as many changes as it takes until there are answers enough to tell, on a slow machine more of them
+        while len(changes) < 10 or (len(answers) < 60 and len(changes) < 100):
+            version = "1" if len(changes) % 2 == 0 else "2"
             client.set_registered_model_alias(registry.RESPONSE, registry.CHAMPION, version)
             key = f"{registry.RESPONSE}@champion"
             service.wait_for(lambda key=key: in_use(service)[key], lambda found, v=version: found == v)
@@ -90,7 +91,6 @@ def test_no_request_fails_while_the_champion_changes_again_and_again(service):
     assert Counter(status for status, _, _ in answers) == {201: len(answers)}
     assert len(answers) >= 60
     assert {version for _, version, _ in answers} == {"1", "2"}
-    assert len(changes) == 10
     assert service.log.read_text().count('"models loaded"') >= 10
 
 
