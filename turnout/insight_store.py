@@ -14,7 +14,7 @@ from typing import Any, Final
 from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, delete, func, select, text
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from turnout.errors import InputError, Problem
 from turnout.identity import key_of, normalise_name
@@ -203,7 +203,7 @@ def read_verdicts(connection: Connection, organisation: str, *, as_of: date | No
     """The last verdict on each rule, made with events before ``as_of`` at most."""
     column = insight_verdict.c
     statement = (
-        select(insight_verdict).distinct(column.insight_id)
+        select(insight_verdict).ext(distinct_on(column.insight_id))
         .where(column.organisation == organisation).order_by(column.insight_id, column.as_of.desc())
     )  # fmt: skip
     if as_of is not None:

@@ -133,7 +133,7 @@ def _costs(wish: SendWish, calendar: WorkCalendar) -> dict[date, int]:
     day = wish.earliest
     while day <= wish.latest:
         shift = (day - wish.planned).days
-        cost = _SHIFT * abs(shift) + (_LATER if shift > 0 else 0)
+        cost = _SHIFT * abs(shift) + _LATER * max(shift, 0)
         if not calendar.is_working_day(day):
             cost += _CLOSED if calendar.is_closed(day) and is_working_day(day, calendar.country) else _DAY_OFF
         found[day] = cost
@@ -165,8 +165,8 @@ def _shortest_path(
 ) -> dict[str, tuple[date, ...]]:
     """Day by day, the cheapest way to every state: (next wish of each owner, days until the next send may go out).
 
-    Wishes of one owner share their window and a shift costs as much as its length, so that some best placement keeps
-    their order. A wish that is passed over is given up.
+    Wishes of one owner share their window and a shift costs in proportion to its length, so that some best placement
+    keeps their order. A wish that is passed over is given up.
     """
     every = [wish for group in owners for wish in group]
     if not every:

@@ -228,7 +228,7 @@ def test_the_salt_is_made_once_and_readable_by_its_owner_only(settings, tmp_path
     assert identity_salt(Settings(home=tmp_path, identity_salt=SecretStr("given"))) == "given"
     path.chmod(0o600)
     path.write_text("")
-    with pytest.raises(ConfigurationError, match="holds no salt"):
+    with pytest.raises(ConfigurationError, match="holds no secret"):
         identity_salt(settings)
 
 

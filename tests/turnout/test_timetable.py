@@ -7,7 +7,7 @@ from random import Random
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -53,7 +53,9 @@ def test_no_two_mails_to_one_list_on_the_same_or_the_next_day(event, days_before
             assert len(timing.sends) + timing.given_up >= min(ahead, 1)
     if days_before >= 60:
         assert all(t.given_up == 0 for t in found.timings.values())
-        assert all(WORKING.is_working_day(at.date()) for at in mails) or event.month in (1, 8)
+        # the last call has three days: of Golden Week, Obon and New Year all of them may be holidays
+        near = any(WORKING.is_working_day(event - timedelta(days=d)) for d in range(1, 4))
+        assert all(WORKING.is_working_day(at.date()) for at in mails) or event.month in (1, 8) or not near
 
 
 @hypothesis_settings(deadline=None)
@@ -82,6 +84,7 @@ def test_every_plan_adds_up_and_does_not_depend_on_the_order(event, days_before,
     ),
     st.integers(1, 4),
 )  # fmt: skip
+@example(drawn=[(1, 1, [-1]), (1, 2, [0, -1])], gap=1)
 def test_placing_is_the_best_there_is(drawn, gap):
     """Against every possibility, for sends of one or two tactics in two weeks."""
     monday = date(2026, 6, 1)
@@ -94,7 +97,7 @@ def test_placing_is_the_best_there_is(drawn, gap):
 
     def cost(wish, day):
         shift = (day - wish.planned).days
-        return 10 * abs(shift) + (35 if shift > 0 else 0) + (0 if WORKING.is_working_day(day) else 50_000)
+        return 10 * abs(shift) + 35 * max(shift, 0) + (0 if WORKING.is_working_day(day) else 50_000)
 
     def best(at, taken, served):
         if at == len(wishes):
