@@ -181,7 +181,10 @@ def test_what_is_open_needs_nobody(guarded, path):
 def test_who_has_the_service_role_alone_reaches_the_database(guarded, owner):
     with owner.connect() as connection:
         users = connection.scalars(
-            sa.text("SELECT DISTINCT usename FROM pg_stat_activity WHERE usename LIKE 'guarded_%'")
+            sa.text(
+                "SELECT DISTINCT usename FROM pg_stat_activity "
+                "WHERE usename LIKE 'guarded_%' AND datname = current_database()"
+            )
         ).all()
     assert users == [make_url(guarded.settings.service_database_url).username]
 
