@@ -25,6 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -673,3 +674,36 @@ class Pool:
         self.total = self.root_value.sum(axis=0) + self.paid
         self.total_money = self.budget - self.root_money.sum(axis=0)
         self.total_hours = self.available - self.root_hours.sum(axis=0)
+
+
+class Bounded(Protocol):
+    """Columns that bound every piece: :class:`Pool`, and those of coupled problems."""
+
+    total: Floats
+    root_value: Floats
+    value: Floats
+    dead: NDArray[np.bool_]
+
+    def bury(self, rows: NDArray[np.bool_]) -> None:
+        """Take pieces out for good."""
+
+
+def bury_hopeless(pool: Bounded, owner: Ints, cutoff: float) -> float:
+    """Take out the pieces that no portfolio above ``cutoff`` contains.
+
+    Args:
+        owner: the candidate of each piece, shape (Q,).
+
+    Returns:
+        What none of the portfolios that are lost with them exceeds; -inf where there are none.
+    """
+    with np.errstate(invalid="ignore"):
+        without = pool.total - pool.root_value
+        bound = (without[owner] + pool.value).min(axis=1)
+    bound[np.isnan(bound)] = -np.inf
+    hopeless = (bound <= cutoff) & ~pool.dead
+    if not hopeless.any():
+        return -math.inf
+    lost = float(bound[hopeless].max())
+    pool.bury(hopeless)
+    return lost

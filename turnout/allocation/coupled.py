@@ -28,7 +28,7 @@ from time import perf_counter
 
 import numpy as np
 
-from turnout.allocation.bounds import Builder, Floats, Ints, Pieces, cut_into_pieces, limits
+from turnout.allocation.bounds import Builder, Floats, Ints, Pieces, bury_hopeless, cut_into_pieces, limits
 from turnout.allocation.overlap import reach_matrix
 from turnout.allocation.problem import TOLERANCE, Audience, Candidate, Problem
 from turnout.curves import CappedLinear, Curve, Hill, Logistic, Step, Tabulated
@@ -1059,17 +1059,7 @@ class CoupledSearch:
         self.closed = max(self.closed, bound)
 
     def _bury(self) -> None:
-        pool = self.pool
-        with np.errstate(invalid="ignore"):
-            without = pool.total - pool.root_value
-            bound = (without[self.pieces.owner] + pool.value).min(axis=1)
-        bound[np.isnan(bound)] = -np.inf
-        hopeless = (bound <= self.cutoff) & ~pool.dead
-        if hopeless.any():
-            finite = bound[hopeless & np.isfinite(bound)]
-            if finite.size:
-                self._give_up(float(finite.max()))
-            pool.bury(hopeless)
+        self._give_up(bury_hopeless(self.pool, self.pieces.owner, self.cutoff))
 
     def run(self, gap: float, stop_at: float, goal: float | None = None) -> float:
         """Search until the gap is closed or the time is up; returns the upper bound of total − cost (scaled).

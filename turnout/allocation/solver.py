@@ -15,7 +15,17 @@ from time import perf_counter
 import numpy as np
 
 from turnout.allocation import overlap
-from turnout.allocation.bounds import Builder, Floats, Ints, Model, Pieces, Pool, cut_into_pieces, lowest_point
+from turnout.allocation.bounds import (
+    Builder,
+    Floats,
+    Ints,
+    Model,
+    Pieces,
+    Pool,
+    bury_hopeless,
+    cut_into_pieces,
+    lowest_point,
+)
 from turnout.allocation.coupled import CoupledSearch, Locked
 from turnout.allocation.feasibility import smallest_conflict, some_portfolio
 from turnout.allocation.problem import (
@@ -413,17 +423,7 @@ class _Search:
 
     def _bury(self) -> None:
         """Take out the pieces that no better portfolio contains."""
-        pool = self.pool
-        with np.errstate(invalid="ignore"):
-            without = pool.total - pool.root_value
-            bound = (without[self.pieces.owner] + pool.value).min(axis=1)
-        bound[np.isnan(bound)] = -np.inf
-        hopeless = (bound <= self.cutoff) & ~pool.dead
-        if hopeless.any():
-            finite = bound[hopeless & np.isfinite(bound)]
-            if finite.size:
-                self._give_up(float(finite.max()))
-            pool.bury(hopeless)
+        self._give_up(bury_hopeless(self.pool, self.pieces.owner, self.cutoff))
 
     def run(self, gap: float, stop_at: float, goal: float | None = None) -> float:
         """Search until the gap is closed or the time is up; returns the upper bound (scaled).
