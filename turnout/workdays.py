@@ -36,10 +36,9 @@ def public_holidays(country: str, year: int) -> frozenset[date]:
     """
     import holidays
 
-    try:
-        return frozenset(holidays.country_holidays(country, years=year))
-    except NotImplementedError:
-        raise ConfigurationError(f"no public holidays are known for country {country!r}; set TURNOUT_COUNTRY") from None
+    if country not in holidays.list_supported_countries():
+        raise ConfigurationError(f"no public holidays are known for country {country!r}; set TURNOUT_COUNTRY")
+    return frozenset(holidays.country_holidays(country, years=year))
 
 
 def is_working_day(day: date, country: str) -> bool:
